@@ -1,0 +1,19 @@
+package v1alpha1
+
+const (
+	// LabelGroup is set on every EndpointSlice the operator writes; its value is the name of the
+	// group whose pods the slice lists.
+	LabelGroup = "net.servicegroup.dev/group"
+
+	// LabelServiceProxyName is the core label by which kube-proxy and other proxies leave a
+	// Service to somebody else. (k8s.io/kube-proxy, apis.LabelServiceProxyName)
+	LabelServiceProxyName = "service.kubernetes.io/service-proxy-name"
+
+	// ServiceProxyName is the value of LabelServiceProxyName that hands a Service and its slices
+	// to the node agent.
+	ServiceProxyName = "servicegroup"
+
+	// ManagedBy is the value of endpointslice.kubernetes.io/managed-by on the slices the operator
+	// writes, and the field manager of everything it applies.
+	ManagedBy = "servicegroup-manager"
+)
