@@ -1,0 +1,75 @@
+package nft
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/servicegroup-dev/servicegroup/internal/ruleset"
+)
+
+// forgetAttempts bounds how often entries are looked up again because one of them ran out between
+// the reading and the deleting.
+const forgetAttempts = 5
+
+// forget takes clients out of the affinity map whose endpoint has left. Packets fill that map, so
+// it has to be read; only frontends with session affinity that lose an endpoint come here.
+func (t *Tables) forget(list []ruleset.Forget) error {
+	for _, f := range []*family{&ipv4, &ipv6} {
+		wanted := map[ruleset.Forget]struct{}{}
+		for _, forget := range list {
+			if forget.Key.Addr.Is4() == (f == &ipv4) {
+				wanted[forget] = struct{}{}
+			}
+		}
+		if len(wanted) == 0 {
+			continue
+		}
+		if err := t.forgetFamily(f, wanted); err != nil {
+			return fmt.Errorf("ending session affinity of endpoints that left: %w", err)
+		}
+	}
+	return nil
+}
+
+func (t *Tables) forgetFamily(f *family, wanted map[ruleset.Forget]struct{}) error {
+	var err error
+	for range forgetAttempts {
+		var keys [][]byte
+		d := decoder{family: f}
+		err = t.dump(f, affinityMap, func(e rawElement) {
+			if len(e.key) < f.addressLength() {
+				return
+			}
+			entry := ruleset.Forget{Key: d.frontend(e.key[f.addressLength():])}
+			_, whole := wanted[entry]
+			entry.Endpoint = d.endpoint(e.value)
+			if _, one := wanted[entry]; whole || one {
+				keys = append(keys, append([]byte(nil), e.key...))
+			}
+		})
+		if err != nil || len(keys) == 0 {
+			return err
+		}
+		if err = t.deleteAffinity(f, keys); !errors.Is(err, unix.ENOENT) {
+			return err
+		}
+	}
+	return err
+}
+
+func (t *Tables) deleteAffinity(f *family, keys [][]byte) error {
+	t.begin()
+	w := elements{message: &t.batch, family: f, kind: unix.NFT_MSG_DELSETELEM}
+	for _, key := range keys {
+		w.target(affinityMap)
+		at := w.nest(unix.NFTA_LIST_ELEM)
+		inner := w.nest(unix.NFTA_SET_ELEM_KEY)
+		w.bytes(unix.NFTA_DATA_VALUE, key)
+		w.endNest(inner)
+		w.endNest(at)
+	}
+	w.finish()
+	return t.flush()
+}

@@ -1,0 +1,213 @@
+package nft
+
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/servicegroup-dev/servicegroup/internal/proxy"
+	"github.com/servicegroup-dev/servicegroup/internal/ruleset"
+)
+
+// The constant layout of a table. Services and endpoints are elements of its maps and never rules,
+// so a packet crosses the same few rules whatever the number of Services:
+//
+//	 new connection, from outside or a pod      from the node
+//	                 |                               |
+//	           prerouting (nat)                 output (nat)
+//	                 \_____________  _______________/
+//	                               \/
+//	           daddr . proto . dport -> frontends
+//	             |        |         |         |       \
+//	             |    affinity  local-policy  |     rejecting / dropping
+//	             |    known client? to its    |
+//	             |    endpoint; others go on  |
+//	             |        |  inside? outside? |
+//	             v        v         v         v
+//	           pick-N, inside-pick-N: daddr . proto . dport . random slot -> endpoint, dnat
+//	                               |
+//	           forward, or the node's own socket by input (nat): learning
+//	                               |
+//	           postrouting (nat): learning; masquerading
+//	             hairpin, sources outside the cluster to a virtual IP, external addresses
+//
+// Packets to a virtual IP that no frontend answered arrive in refuse-forward and refuse-output,
+// which reject them: without that they would leave by the default route.
+
+// frontendKey is how a packet that has not been translated names its frontend.
+var frontendKey = []field{daddr, l4proto, dport}
+
+// originalFrontend is how a translated connection names the frontend it came to.
+var originalFrontend = []field{originalAddress, l4proto, originalPort}
+
+// chainSpec is a chain of the constant layout; hook is nil for one that others lead to.
+type chainSpec struct {
+	name  string
+	hook  *hook
+	rules [][]term
+}
+
+type hook struct {
+	kind     string
+	number   uint32
+	priority int32
+}
+
+// Hook numbers and priorities (linux/netfilter.h, netfilter_ipv4.h).
+const (
+	hookPrerouting, hookInput, hookForward, hookOutput, hookPostrouting = 0, 1, 2, 3, 4
+
+	priorityDNAT, prioritySNAT = -100, 100
+	// Before the filter chains of others, after destination NAT.
+	priorityRefuse = -90
+)
+
+// connectionProtocols are the protocols with a port. nft reads "ct original proto-dst" only behind
+// a match of one of them, so rules with it stand once for each.
+var connectionProtocols = []proxy.Protocol{proxy.TCP, proxy.UDP, proxy.SCTP}
+
+// draws is how often a pick chain draws a slot before it is content with the lower half. Slots are a
+// power of two and more than half of them are in use, so a draw misses in less than half of the cases
+// and the lower half never does; an endpoint's share is off by at most (1/2)^draws of itself, and 0.7 %
+// for the worst number of up to 16 endpoints, which is 9.
+const draws = 6
+
+func chainSpecs() []chainSpec {
+	chains := []chainSpec{
+		{"prerouting", &hook{"nat", hookPrerouting, priorityDNAT}, [][]term{{vmap(ruleset.Frontends, frontendKey...)}}},
+		{"output", &hook{"nat", hookOutput, priorityDNAT}, [][]term{{vmap(ruleset.Frontends, frontendKey...)}}},
+		{"input", &hook{"nat", hookInput, prioritySNAT}, [][]term{{statusDNAT, jump("learning")}}},
+		{"postrouting", &hook{"nat", hookPostrouting, prioritySNAT}, [][]term{
+			{statusDNAT, jump("learning")},
+			{statusDNAT, jump("masquerading")},
+		}},
+		{"refuse-forward", &hook{"filter", hookForward, priorityRefuse}, [][]term{{stateNew, in(ruleset.VirtualIPs, daddr), goTo("rejecting")}}},
+		{"refuse-output", &hook{"filter", hookOutput, priorityRefuse}, [][]term{{stateNew, in(ruleset.VirtualIPs, daddr), goTo("rejecting")}}},
+
+		{"affinity", nil, [][]term{
+			{dnat(affinityMap, saddr, daddr, l4proto, dport)},
+			{vmap(ruleset.AffinityFrontends, frontendKey...)},
+		}},
+		{"local-policy", nil, [][]term{
+			{in(ruleset.PodSources, saddr), vmap(ruleset.InsideFrontends, frontendKey...)},
+			{fromNode, vmap(ruleset.InsideFrontends, frontendKey...)},
+			{vmap(ruleset.OutsideFrontends, frontendKey...)},
+		}},
+		{"rejecting", nil, [][]term{{isProtocol(proxy.TCP), rejectReset}, {rejectUnreachable}}},
+		{"dropping", nil, [][]term{{drop}}},
+
+		{"learning", nil, forEachProtocol(vmap(ruleset.AffinityLearners, originalFrontend...))},
+		{"masquerading", nil, append([][]term{
+			{in(ruleset.LocalEndpoints, saddr, daddr), masquerade},
+			{in(ruleset.VirtualIPs, originalAddress), goTo("masquerading-virtual-ips")},
+		}, append(
+			forEachProtocol(in(ruleset.MasqueradeFrontends, originalFrontend...), masquerade),
+			forEachProtocol(fromNode, in(ruleset.MasqueradeNodeFrontends, originalFrontend...), masquerade)...)...)},
+		{"masquerading-virtual-ips", nil, [][]term{{notIn(ruleset.InsideSources, saddr), masquerade}}},
+	}
+	for i := range ruleset.MaxSlotsLog2 + 1 {
+		slots := uint32(1) << i
+		chains = append(chains,
+			pickSpec(ruleset.Chain{Kind: ruleset.Pick, N: slots}, ruleset.Endpoints),
+			pickSpec(ruleset.Chain{Kind: ruleset.InsidePick, N: slots}, ruleset.InsideEndpoints))
+	}
+	return chains
+}
+
+func forEachProtocol(terms ...term) [][]term {
+	var rules [][]term
+	for _, protocol := range connectionProtocols {
+		rules = append(rules, append([]term{isProtocol(protocol)}, terms...))
+	}
+	return rules
+}
+
+// pickSpec is the chain that chooses one of so many slots. A slot that is not in use does not match,
+// and the next rule draws again.
+func pickSpec(chain ruleset.Chain, m ruleset.Map) chainSpec {
+	draw := func(slots uint32) []term {
+		return []term{dnat(setNames[m], daddr, l4proto, dport, randomSlot(slots))}
+	}
+	if chain.N <= 2 { // both slots are in use
+		return chainSpec{name: chain.Name(), rules: [][]term{draw(chain.N)}}
+	}
+	spec := chainSpec{name: chain.Name()}
+	for range draws {
+		spec.rules = append(spec.rules, draw(chain.N))
+	}
+	spec.rules = append(spec.rules, draw(chain.N/2))
+	return spec
+}
+
+// learnSpec is the chain that remembers a client's endpoint.
+func learnSpec(chain ruleset.Chain) chainSpec {
+	return chainSpec{name: chain.Name(), rules: forEachProtocol(remember(time.Duration(chain.N) * time.Second))}
+}
+
+// addTable writes the constant layout of one family as the only content of its table.
+func (m *message) addTable(f *family) error {
+	m.replaceTable(f)
+	for i, spec := range setSpecs(f) {
+		m.addSet(f, &spec, uint32(i+1))
+	}
+	chains := chainSpecs()
+	for i := range chains {
+		m.addChain(f, &chains[i])
+	}
+	for i := range chains {
+		if err := m.addRules(f, &chains[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// replaceTable deletes the table and makes it anew. Deleting needs a table, hence the first of the
+// two additions.
+func (m *message) replaceTable(f *family) {
+	m.table(f, unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE)
+	m.table(f, unix.NFT_MSG_DELTABLE, 0)
+	m.table(f, unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE)
+}
+
+func (m *message) table(f *family, kind, flags uint16) {
+	m.begin(kind, flags, f.proto)
+	m.text(unix.NFTA_TABLE_NAME, tableName)
+	m.end()
+}
+
+func (m *message) addChain(f *family, spec *chainSpec) {
+	m.begin(unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE, f.proto)
+	m.text(unix.NFTA_CHAIN_TABLE, tableName)
+	m.text(unix.NFTA_CHAIN_NAME, spec.name)
+	if spec.hook != nil {
+		nest := m.nest(unix.NFTA_CHAIN_HOOK)
+		m.uint32(unix.NFTA_HOOK_HOOKNUM, spec.hook.number)
+		m.uint32(unix.NFTA_HOOK_PRIORITY, uint32(spec.hook.priority))
+		m.endNest(nest)
+		m.text(unix.NFTA_CHAIN_TYPE, spec.hook.kind)
+		m.uint32(unix.NFTA_CHAIN_POLICY, 1) // NF_ACCEPT
+	}
+	m.end()
+}
+
+func (m *message) addRules(f *family, spec *chainSpec) error {
+	for _, terms := range spec.rules {
+		if err := m.addRule(f, spec.name, terms); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (m *message) deleteChain(f *family, name string) {
+	// Kernels before 6.3 refuse to delete a chain that has rules: an empty rule selection first.
+	m.begin(unix.NFT_MSG_DELRULE, 0, f.proto)
+	m.text(unix.NFTA_RULE_TABLE, tableName)
+	m.text(unix.NFTA_RULE_CHAIN, name)
+	m.end()
+	m.begin(unix.NFT_MSG_DELCHAIN, 0, f.proto)
+	m.text(unix.NFTA_CHAIN_TABLE, tableName)
+	m.text(unix.NFTA_CHAIN_NAME, name)
+	m.end()
+}

@@ -1,0 +1,216 @@
+package nft
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/servicegroup-dev/servicegroup/internal/proxy"
+	"github.com/servicegroup-dev/servicegroup/internal/ruleset"
+)
+
+// Elements reads every element of both tables from the kernel, sorted as ruleset.State.Elements
+// sorts them. Source ranges come back as the prefixes they were written as.
+func (t *Tables) Elements() ([]ruleset.Element, error) {
+	var out []ruleset.Element
+	for _, f := range []*family{&ipv4, &ipv6} {
+		for m := range ruleset.NumMaps {
+			d := decoder{family: f, m: m}
+			if err := t.dump(f, setNames[m], d.visit); err != nil {
+				return nil, err
+			}
+			out = append(out, d.finish()...)
+		}
+	}
+	slices.SortFunc(out, ruleset.Element.Compare)
+	return out, nil
+}
+
+// rawElement is an element as the kernel sends it.
+type rawElement struct {
+	key, value, chain []byte
+	end               bool
+}
+
+// dump calls visit for each element of a set.
+func (t *Tables) dump(f *family, set string, visit func(e rawElement)) error {
+	t.batch.reset()
+	t.batch.begin(unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP, f.proto)
+	t.batch.text(unix.NFTA_SET_ELEM_LIST_TABLE, tableName)
+	t.batch.text(unix.NFTA_SET_ELEM_LIST_SET, set)
+	t.batch.end()
+	if err := t.socket.send(t.batch.buf); err != nil {
+		return err
+	}
+	done := false
+	var failure error
+	// Each read makes the kernel fill the next part, so there is always an answer until done.
+	for !done && failure == nil {
+		before := done
+		progress := false
+		err := t.socket.answers(func(kind uint16, _ uint32, body []byte) {
+			progress = true
+			switch kind {
+			case unix.NLMSG_DONE:
+				done = true
+			case unix.NLMSG_ERROR:
+				failure = errorNumber(body)
+			default:
+				visitElements(body, visit)
+			}
+		})
+		if err != nil {
+			failure = err
+		}
+		if !progress && !before && failure == nil {
+			failure = errors.New("the kernel sent no answer")
+		}
+	}
+	if failure != nil {
+		return fmt.Errorf("reading set %s of table %s: %w", set, tableName, failure)
+	}
+	return nil
+}
+
+func visitElements(body []byte, visit func(e rawElement)) {
+	if len(body) < nfgenLength {
+		return
+	}
+	attributes(body[nfgenLength:], func(kind uint16, list []byte) {
+		if kind != unix.NFTA_SET_ELEM_LIST_ELEMENTS {
+			return
+		}
+		attributes(list, func(_ uint16, element []byte) {
+			var e rawElement
+			attributes(element, func(kind uint16, value []byte) {
+				switch kind {
+				case unix.NFTA_SET_ELEM_KEY:
+					attributes(value, func(_ uint16, data []byte) { e.key = data })
+				case unix.NFTA_SET_ELEM_DATA:
+					e.value, e.chain = dataOf(value)
+				case unix.NFTA_SET_ELEM_FLAGS:
+					e.end = len(value) >= 4 && binary.BigEndian.Uint32(value)&unix.NFT_SET_ELEM_INTERVAL_END != 0
+				}
+			})
+			visit(e)
+		})
+	})
+}
+
+func dataOf(data []byte) (value, chain []byte) {
+	attributes(data, func(kind uint16, content []byte) {
+		switch kind {
+		case unix.NFTA_DATA_VALUE:
+			value = content
+		case unix.NFTA_DATA_VERDICT:
+			attributes(content, func(kind uint16, name []byte) {
+				if kind == unix.NFTA_VERDICT_CHAIN && len(name) > 0 {
+					chain = name[:len(name)-1]
+				}
+			})
+		}
+	})
+	return value, chain
+}
+
+// decoder turns the elements of one set into ruleset elements. Elements that we could not have
+// written are kept with an invalid key, so that a comparison shows them.
+type decoder struct {
+	*family
+	m      ruleset.Map
+	out    []ruleset.Element
+	starts []netip.Addr
+	ends   []netip.Addr
+}
+
+func (d *decoder) visit(raw rawElement) {
+	n := d.addressLength()
+	e := ruleset.Element{Map: d.m}
+	switch d.m {
+	case ruleset.PodSources, ruleset.InsideSources:
+		addr, _ := netip.AddrFromSlice(raw.key)
+		if raw.end {
+			d.ends = append(d.ends, addr)
+		} else {
+			d.starts = append(d.starts, addr)
+		}
+		return
+	case ruleset.VirtualIPs, ruleset.LocalEndpoints:
+		if len(raw.key) >= n {
+			e.Key.Addr, _ = netip.AddrFromSlice(raw.key[:n])
+		}
+	default:
+		e.Key = d.frontend(raw.key)
+	}
+	if d.m == ruleset.Endpoints || d.m == ruleset.InsideEndpoints {
+		if len(raw.key) >= n+12 {
+			e.Slot = binary.NativeEndian.Uint32(raw.key[n+8:])
+		}
+		e.Endpoint = d.endpoint(raw.value)
+	}
+	e.Chain = chainByName(string(raw.chain))
+	d.out = append(d.out, e)
+}
+
+func (d *decoder) frontend(key []byte) proxy.Key {
+	n := d.addressLength()
+	if len(key) < n+8 {
+		return proxy.Key{}
+	}
+	addr, _ := netip.AddrFromSlice(key[:n])
+	return proxy.Key{Addr: addr, Protocol: proxy.Protocol(key[n]), Port: binary.BigEndian.Uint16(key[n+4:])}
+}
+
+func (d *decoder) endpoint(value []byte) proxy.Endpoint {
+	n := d.addressLength()
+	if len(value) < n+2 {
+		return proxy.Endpoint{}
+	}
+	addr, _ := netip.AddrFromSlice(value[:n])
+	return proxy.Endpoint{Addr: addr, Port: binary.BigEndian.Uint16(value[n:])}
+}
+
+// finish returns the elements; ranges are put together from their starts and ends.
+func (d *decoder) finish() []ruleset.Element {
+	slices.SortFunc(d.starts, netip.Addr.Compare)
+	slices.SortFunc(d.ends, netip.Addr.Compare)
+	for _, start := range d.starts {
+		var end netip.Addr // the first end after start, none if the range reaches the last address
+		if i := slices.IndexFunc(d.ends, func(a netip.Addr) bool { return start.Less(a) }); i >= 0 {
+			end = d.ends[i]
+		}
+		for bits := 0; bits <= start.BitLen(); bits++ {
+			prefix := netip.PrefixFrom(start, bits)
+			if prefix.Masked().Addr() == start && lastAddress(prefix).Next() == end {
+				d.out = append(d.out, ruleset.Element{Map: d.m, Prefix: prefix})
+				break
+			}
+		}
+	}
+	return d.out
+}
+
+func chainByName(name string) ruleset.Chain {
+	if name == "" {
+		return ruleset.Chain{}
+	}
+	for c, n := range pickNames {
+		if n == name {
+			return c
+		}
+	}
+	for _, kind := range []ruleset.ChainKind{ruleset.Affinity, ruleset.Local, ruleset.Rejecting, ruleset.Dropping} {
+		if c := (ruleset.Chain{Kind: kind}); c.Name() == name {
+			return c
+		}
+	}
+	var seconds uint32
+	if n, err := fmt.Sscanf(name, "learn-%ds", &seconds); err == nil && n == 1 {
+		return ruleset.Chain{Kind: ruleset.Learn, N: seconds}
+	}
+	return ruleset.Chain{}
+}

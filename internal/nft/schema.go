@@ -1,0 +1,194 @@
+package nft
+
+import (
+	"encoding/binary"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/servicegroup-dev/servicegroup/internal/ruleset"
+)
+
+// nft's numbers for data types (nftables, include/datatype.h). A concatenation is the numbers of its
+// fields, six bits each.
+const (
+	typeInteger  = 4
+	typeIPv4     = 7
+	typeIPv6     = 8
+	typeProtocol = 12
+	typePort     = 13
+)
+
+// AffinitySize is how many client and frontend pairs session affinity remembers in each family.
+const AffinitySize = 262144
+
+// affinityMap is the one map that packets fill: client . frontend -> endpoint.
+const affinityMap = "affinity"
+
+// setSpec is a map or set of the constant layout.
+type setSpec struct {
+	name string
+	// key and data are the fields, as nft's type numbers; no data makes it a set, and verdict a
+	// verdict map.
+	key, data []uint32
+	verdict   bool
+	// slots says that the last field of the key is a slot number: nft cannot name such a type, so
+	// the set says by user data which expressions it came from.
+	slots bool
+	flags uint32
+	size  uint32
+}
+
+var setNames = [ruleset.NumMaps]string{
+	ruleset.Frontends:               "frontends",
+	ruleset.AffinityFrontends:       "affinity-frontends",
+	ruleset.InsideFrontends:         "inside-frontends",
+	ruleset.OutsideFrontends:        "outside-frontends",
+	ruleset.Endpoints:               "endpoints",
+	ruleset.InsideEndpoints:         "inside-endpoints",
+	ruleset.AffinityLearners:        "affinity-learners",
+	ruleset.MasqueradeFrontends:     "masquerade-frontends",
+	ruleset.MasqueradeNodeFrontends: "masquerade-node-frontends",
+	ruleset.VirtualIPs:              "virtual-ips",
+	ruleset.LocalEndpoints:          "local-endpoints",
+	ruleset.PodSources:              "pod-sources",
+	ruleset.InsideSources:           "inside-sources",
+}
+
+// setSpecs returns the maps and sets of a family's table, in the order of ruleset.Map, with the
+// affinity map last.
+func setSpecs(f *family) []setSpec {
+	address := f.addressType
+	frontend := []uint32{address, typeProtocol, typePort}
+	specs := make([]setSpec, ruleset.NumMaps, ruleset.NumMaps+1)
+	for m := range ruleset.NumMaps {
+		spec := setSpec{name: setNames[m], key: frontend}
+		switch m {
+		case ruleset.Frontends, ruleset.AffinityFrontends, ruleset.InsideFrontends, ruleset.OutsideFrontends,
+			ruleset.AffinityLearners:
+			spec.verdict = true
+		case ruleset.Endpoints, ruleset.InsideEndpoints:
+			spec.key = append(frontend[:3:3], typeInteger)
+			spec.data = []uint32{address, typePort}
+			spec.slots = true
+		case ruleset.VirtualIPs:
+			spec.key = []uint32{address}
+		case ruleset.LocalEndpoints:
+			spec.key = []uint32{address, address}
+		case ruleset.PodSources, ruleset.InsideSources:
+			spec.key, spec.flags = []uint32{address}, unix.NFT_SET_INTERVAL
+		}
+		specs[m] = spec
+	}
+	return append(specs, setSpec{
+		name: affinityMap, key: append([]uint32{address}, frontend...), data: []uint32{address, typePort},
+		flags: unix.NFT_SET_EVAL | unix.NFT_SET_TIMEOUT, size: AffinitySize,
+	})
+}
+
+// addSet writes a map or set. id tells the sets of one transaction apart.
+func (m *message) addSet(f *family, spec *setSpec, id uint32) {
+	flags := spec.flags
+	if spec.verdict || spec.data != nil {
+		flags |= unix.NFT_SET_MAP
+	}
+	m.begin(unix.NFT_MSG_NEWSET, unix.NLM_F_CREATE, f.proto)
+	m.text(unix.NFTA_SET_TABLE, tableName)
+	m.text(unix.NFTA_SET_NAME, spec.name)
+	m.uint32(unix.NFTA_SET_FLAGS, flags)
+	m.uint32(unix.NFTA_SET_KEY_TYPE, concatType(spec.key))
+	m.uint32(unix.NFTA_SET_KEY_LEN, concatLength(spec.key))
+	switch {
+	case spec.verdict:
+		m.uint32(unix.NFTA_SET_DATA_TYPE, unix.NFT_DATA_VERDICT)
+	case spec.data != nil:
+		m.uint32(unix.NFTA_SET_DATA_TYPE, concatType(spec.data))
+		m.uint32(unix.NFTA_SET_DATA_LEN, concatLength(spec.data))
+	}
+	if spec.size > 0 {
+		desc := m.nest(unix.NFTA_SET_DESC)
+		m.uint32(unix.NFTA_SET_DESC_SIZE, spec.size)
+		m.endNest(desc)
+	}
+	m.uint32(unix.NFTA_SET_ID, id)
+	if spec.slots {
+		m.bytes(unix.NFTA_SET_USERDATA, slotUserData(f))
+	}
+	m.end()
+}
+
+func concatType(fields []uint32) uint32 {
+	var number uint32
+	for _, field := range fields {
+		number = number<<6 | field
+	}
+	return number
+}
+
+// concatLength is the length of a concatenation in bytes: each field fills whole 32-bit words.
+func concatLength(fields []uint32) uint32 {
+	var length uint32
+	for _, field := range fields {
+		if field == typeIPv6 {
+			length += 12
+		}
+		length += 4
+	}
+	return length
+}
+
+// slotUserData tells nft (1.0.0 and newer) the expressions behind the key and data of an endpoint
+// map, so that it prints them and loads its own print again:
+//
+//	typeof ip daddr . meta l4proto . th dport . numgen random mod 2 : ip daddr . th dport
+//
+// The format is nft's own: records of type, length and value, nested, numbers in native byte order.
+// (libnftnl include/libnftnl/udata.h and the *_build_udata functions of nftables' src; the bytes were
+// compared with what nft 1.0.6 writes.)
+func slotUserData(f *family) []byte {
+	const (
+		byteOrderOfKey, byteOrderOfData  = 0, 1
+		typeofKey, typeofData            = 3, 4
+		dataIsInterval                   = 6
+		payload, meta, concat, numgen    = 7, 9, 13, 23
+		metaL4Proto, transport, destPort = 16, 11, 2
+		numgenRandom, anyModulus         = 1, 2
+	)
+	daddr := record(expression(payload), nested(number(0, f.protocolDescription), number(1, f.daddrField)))
+	l4proto := record(expression(meta), nested(number(0, metaL4Proto)))
+	dport := record(expression(payload), nested(number(0, transport), number(1, destPort)))
+	slot := record(expression(numgen), nested(number(0, numgenRandom), number(1, anyModulus), number(2, 0)))
+
+	fields := func(list ...[]byte) []byte {
+		var body []byte
+		for i, field := range list {
+			body = append(body, tlv(byte(i), field)...)
+		}
+		return record(expression(concat), tlv(1, body))
+	}
+	return record(
+		number(byteOrderOfKey, 0), number(byteOrderOfData, 0),
+		tlv(typeofKey, fields(daddr, l4proto, dport, slot)),
+		tlv(typeofData, fields(daddr, dport)),
+		number(dataIsInterval, 0),
+	)
+}
+
+func tlv(kind byte, value []byte) []byte {
+	return append([]byte{kind, byte(len(value))}, value...)
+}
+
+func number(kind byte, value uint32) []byte {
+	return tlv(kind, binary.NativeEndian.AppendUint32(nil, value))
+}
+
+func expression(id uint32) []byte { return number(0, id) }
+
+func nested(records ...[]byte) []byte { return tlv(1, record(records...)) }
+
+func record(parts ...[]byte) []byte {
+	var out []byte
+	for _, part := range parts {
+		out = append(out, part...)
+	}
+	return out
+}

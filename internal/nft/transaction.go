@@ -1,0 +1,163 @@
+package nft
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/servicegroup-dev/servicegroup/internal/ruleset"
+)
+
+// Tables are our two tables in one network namespace. It is not safe for concurrent use.
+//
+// After any error what the tables hold is unknown; Replace brings them back to a known state.
+type Tables struct {
+	socket *socket
+	batch  message
+}
+
+// Open connects to the nftables of the calling thread's network namespace. It needs CAP_NET_ADMIN
+// there. The caller closes the Tables.
+func Open() (*Tables, error) {
+	s, err := openSocket()
+	if err != nil {
+		return nil, err
+	}
+	return &Tables{socket: s}, nil
+}
+
+// Close frees the connection; the tables stay.
+func (t *Tables) Close() { t.socket.close() }
+
+// Replace makes the tables anew with the constant layout and the elements of change, whatever they
+// held before. Packets see the old tables or the new ones. Where the socket's buffer does not take
+// all of it in one transaction, which needs a user namespace without the privilege to raise it, the
+// first transaction brings the layout and the rest of the elements follow.
+func (t *Tables) Replace(change *ruleset.Change) error {
+	return t.commit(change, func() error {
+		for _, f := range []*family{&ipv4, &ipv6} {
+			if err := t.batch.addTable(f); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Commit writes a change. An error means that nothing of it was written, unless it was too long for
+// one transaction.
+func (t *Tables) Commit(change *ruleset.Change) error {
+	if change.Empty() {
+		return nil
+	}
+	if err := t.commit(change, func() error { return nil }); err != nil {
+		return err
+	}
+	return t.forget(change.Forget)
+}
+
+// Cleanup deletes the tables, and nothing else.
+func (t *Tables) Cleanup() error {
+	t.begin()
+	for _, f := range []*family{&ipv4, &ipv6} {
+		t.batch.table(f, unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE)
+		t.batch.table(f, unix.NFT_MSG_DELTABLE, 0)
+	}
+	return t.flush()
+}
+
+// BatchSize is the length of the last transaction in bytes.
+func (t *Tables) BatchSize() int { return len(t.batch.buf) }
+
+func (t *Tables) commit(change *ruleset.Change, prepare func() error) error {
+	t.begin()
+	if err := prepare(); err != nil {
+		return err
+	}
+	for _, c := range change.AddChains {
+		spec := learnSpec(c.Chain)
+		t.batch.addChain(familyOf(c.IPv4), &spec)
+		if err := t.batch.addRules(familyOf(c.IPv4), &spec); err != nil {
+			return err
+		}
+	}
+	if err := t.write(change.Delete, unix.NFT_MSG_DELSETELEM, 0); err != nil {
+		return err
+	}
+	if err := t.write(change.Add, unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE); err != nil {
+		return err
+	}
+	for _, c := range change.DeleteChains {
+		t.batch.deleteChain(familyOf(c.IPv4), c.Chain.Name())
+	}
+	return t.flush()
+}
+
+// write encodes elements. A frontend's elements go to a map each, so runs of one map are short; a
+// pass for each map keeps the messages few.
+func (t *Tables) write(list []ruleset.Element, kind, flags uint16) error {
+	for _, f := range []*family{&ipv4, &ipv6} {
+		for m := range ruleset.NumMaps {
+			w := elements{message: &t.batch, family: f, kind: kind, flags: flags}
+			for i := range list {
+				e := &list[i]
+				if e.Map != m || e.IPv4() != (f == &ipv4) {
+					continue
+				}
+				w.write(e)
+				if len(t.batch.buf) < t.socket.sendLimit-2*maxAttribute {
+					continue
+				}
+				w.finish()
+				if err := t.flush(); err != nil {
+					return err
+				}
+				t.begin()
+			}
+			w.finish()
+		}
+	}
+	return nil
+}
+
+// begin starts a transaction.
+func (t *Tables) begin() {
+	t.batch.reset()
+	t.batch.beginRaw(unix.NFNL_MSG_BATCH_BEGIN, 0, unix.AF_UNSPEC, unix.NFNL_SUBSYS_NFTABLES)
+	t.batch.end()
+}
+
+// flush sends the transaction and reads what became of it.
+func (t *Tables) flush() error {
+	if len(t.batch.buf) <= headerLength+nfgenLength {
+		return nil
+	}
+	t.batch.acknowledge()
+	last := t.batch.seq
+	t.batch.beginRaw(unix.NFNL_MSG_BATCH_END, 0, unix.AF_UNSPEC, unix.NFNL_SUBSYS_NFTABLES)
+	t.batch.end()
+	if err := t.socket.send(t.batch.buf); err != nil {
+		return err
+	}
+	var failure error
+	acknowledged := false
+	err := t.socket.answers(func(kind uint16, seq uint32, body []byte) {
+		if kind != unix.NLMSG_ERROR {
+			return
+		}
+		if err := errorNumber(body); err != nil && failure == nil {
+			failure = fmt.Errorf("message %d of the transaction: %w", seq, err)
+		}
+		acknowledged = acknowledged || seq == last
+	})
+	switch {
+	case err != nil:
+		return err
+	case failure != nil:
+		return fmt.Errorf("committing to nftables: %w", failure)
+	case !acknowledged:
+		return errors.New("committing to nftables: the kernel sent no answer")
+	}
+	return nil
+}

@@ -1,0 +1,142 @@
+package proxy
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+)
+
+type builder struct {
+	service *corev1.Service
+	slices  []*discoveryv1.EndpointSlice
+	node    Node
+	out     Service
+}
+
+// Build computes what the node serves for a Service with these EndpointSlices. A headless or
+// ExternalName Service has no frontends. The slices may come in any order and are not changed.
+func Build(service *corev1.Service, endpointSlices []*discoveryv1.EndpointSlice, node Node) Service {
+	if service.Spec.ClusterIP == corev1.ClusterIPNone || service.Spec.Type == corev1.ServiceTypeExternalName {
+		return Service{}
+	}
+	b := &builder{service: service, slices: endpointSlices, node: node}
+	for _, text := range clusterIPs(service) {
+		vip, err := netip.ParseAddr(text)
+		if err != nil {
+			continue
+		}
+		b.out.VirtualIPs = append(b.out.VirtualIPs, vip)
+		for i := range service.Spec.Ports {
+			b.addPort(&service.Spec.Ports[i], vip)
+		}
+	}
+	slices.SortFunc(b.out.Frontends, func(x, y Frontend) int { return x.Key.Compare(y.Key) })
+	b.out.Frontends = slices.CompactFunc(b.out.Frontends, func(x, y Frontend) bool { return x.Key == y.Key })
+	b.out.LocalEndpoints = sortedUnique(b.out.LocalEndpoints, netip.Addr.Compare)
+	b.out.Ignored = sortedUnique(b.out.Ignored, strings.Compare)
+	return b.out
+}
+
+func clusterIPs(service *corev1.Service) []string {
+	if len(service.Spec.ClusterIPs) > 0 {
+		return service.Spec.ClusterIPs
+	}
+	if service.Spec.ClusterIP != "" {
+		return []string{service.Spec.ClusterIP}
+	}
+	return nil
+}
+
+// addPort adds the frontends of one Service port for the family of vip: the virtual IP, and the
+// external addresses of the same family.
+func (b *builder) addPort(port *corev1.ServicePort, vip netip.Addr) {
+	protocol := protocolNumber(port.Protocol)
+	if protocol == 0 || port.Port < 1 || port.Port > 65535 {
+		return
+	}
+	candidates := b.computeCandidates(port.Name, protocol, vip.Is4())
+	chosen := computeChoice(candidates, b.node)
+	for i := range candidates {
+		if candidates[i].local {
+			b.out.LocalEndpoints = append(b.out.LocalEndpoints, candidates[i].Addr)
+		}
+	}
+
+	internal := b.frontend(Key{Addr: vip, Port: uint16(port.Port), Protocol: protocol}, chosen)
+	if policy := b.service.Spec.InternalTrafficPolicy; policy != nil && *policy == corev1.ServiceInternalTrafficPolicyLocal {
+		internal.restrictToNode(chosen)
+	}
+	b.out.Frontends = append(b.out.Frontends, internal)
+
+	for _, addr := range b.loadBalancerAddresses(vip.Is4()) {
+		b.addExternal(Key{Addr: addr, Port: uint16(port.Port), Protocol: protocol}, chosen)
+	}
+	if port.NodePort > 0 && port.NodePort <= 65535 {
+		for _, addr := range b.node.NodePortAddresses {
+			if addr.Is4() == vip.Is4() && !addr.IsLoopback() {
+				b.addExternal(Key{Addr: addr, Port: uint16(port.NodePort), Protocol: protocol}, chosen)
+			}
+		}
+	}
+}
+
+// frontend returns a frontend that may use every chosen endpoint.
+func (b *builder) frontend(key Key, chosen choice) Frontend {
+	f := Frontend{Key: key, Endpoints: chosen.cluster}
+	if b.service.Spec.SessionAffinity == corev1.ServiceAffinityClientIP {
+		f.AffinitySeconds = corev1.DefaultClientIPServiceAffinitySeconds
+		if c := b.service.Spec.SessionAffinityConfig; c != nil && c.ClientIP != nil && c.ClientIP.TimeoutSeconds != nil {
+			f.AffinitySeconds = *c.ClientIP.TimeoutSeconds
+		}
+	}
+	return f
+}
+
+// restrictToNode applies a Local traffic policy.
+func (f *Frontend) restrictToNode(chosen choice) {
+	f.Endpoints = chosen.local
+	if chosen.any {
+		f.Empty = Drop
+	}
+}
+
+func (b *builder) addExternal(key Key, chosen choice) {
+	f := b.frontend(key, chosen)
+	f.Masquerade = MasqueradeAlways
+	if b.service.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal {
+		f.restrictToNode(chosen)
+		f.ShortCircuit = true
+		f.ClusterEndpoints = chosen.cluster
+		f.Masquerade = MasqueradeNode
+	}
+	b.out.Frontends = append(b.out.Frontends, f)
+}
+
+// loadBalancerAddresses returns the ingress addresses the node answers for: those of ipMode Proxy
+// are answered by the load balancer itself.
+func (b *builder) loadBalancerAddresses(ipv4 bool) []netip.Addr {
+	if b.service.Spec.Type != corev1.ServiceTypeLoadBalancer {
+		return nil
+	}
+	var out []netip.Addr
+	for _, ingress := range b.service.Status.LoadBalancer.Ingress {
+		if ingress.IPMode != nil && *ingress.IPMode == corev1.LoadBalancerIPModeProxy {
+			continue
+		}
+		addr, err := netip.ParseAddr(ingress.IP)
+		if err == nil && addr.Is4() == ipv4 && routable(addr) {
+			out = append(out, addr)
+		}
+	}
+	return out
+}
+
+func (b *builder) ignore(address string) { b.out.Ignored = append(b.out.Ignored, address) }
+
+func sortedUnique[T comparable](list []T, compare func(T, T) int) []T {
+	slices.SortFunc(list, compare)
+	return slices.Compact(list)
+}

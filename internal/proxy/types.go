@@ -1,0 +1,150 @@
+package proxy
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// Protocol is an IANA protocol number.
+type Protocol uint8
+
+// The protocols a Service port may have.
+const (
+	TCP  Protocol = 6
+	UDP  Protocol = 17
+	SCTP Protocol = 132
+)
+
+// protocolNumber returns the IANA number of a Service protocol, 0 for one that is unknown. An empty
+// protocol is TCP, as in the API.
+func protocolNumber(protocol corev1.Protocol) Protocol {
+	switch protocol {
+	case corev1.ProtocolTCP, "":
+		return TCP
+	case corev1.ProtocolUDP:
+		return UDP
+	case corev1.ProtocolSCTP:
+		return SCTP
+	}
+	return 0
+}
+
+func (p Protocol) String() string {
+	switch p {
+	case TCP:
+		return "tcp"
+	case UDP:
+		return "udp"
+	case SCTP:
+		return "sctp"
+	}
+	return fmt.Sprintf("protocol %d", uint8(p))
+}
+
+// Key identifies a frontend: the address, protocol and port a client connects to.
+type Key struct {
+	Addr     netip.Addr
+	Port     uint16
+	Protocol Protocol
+}
+
+func (k Key) String() string {
+	return fmt.Sprintf("%s %s", netip.AddrPortFrom(k.Addr, k.Port), k.Protocol)
+}
+
+// Compare orders keys by address, port and protocol.
+func (k Key) Compare(other Key) int {
+	return cmp.Or(k.Addr.Compare(other.Addr), cmp.Compare(k.Port, other.Port), cmp.Compare(k.Protocol, other.Protocol))
+}
+
+// Endpoint is where a connection is sent: the address and port of a pod.
+type Endpoint struct {
+	Addr netip.Addr
+	Port uint16
+}
+
+func (e Endpoint) String() string { return netip.AddrPortFrom(e.Addr, e.Port).String() }
+
+// Compare orders endpoints by address and port.
+func (e Endpoint) Compare(other Endpoint) int {
+	return cmp.Or(e.Addr.Compare(other.Addr), cmp.Compare(e.Port, other.Port))
+}
+
+// Refusal is how a frontend without endpoints answers.
+type Refusal uint8
+
+const (
+	// Reject answers TCP with a reset and everything else with ICMP port unreachable: no endpoint
+	// exists anywhere.
+	Reject Refusal = iota
+	// Drop answers nothing: endpoints exist, but the traffic policy is Local and none is here. A
+	// load balancer then takes the node out by its health check.
+	Drop
+)
+
+// Masquerade is whose connections through a frontend get the node's address as source.
+// Connections of an endpoint to itself are always masqueraded.
+type Masquerade uint8
+
+const (
+	// MasqueradeOutside: sources outside the cluster's pod ranges (virtual IPs).
+	MasqueradeOutside Masquerade = iota
+	// MasqueradeAlways: every source, since the endpoint may be on another node and must answer
+	// through this one (external addresses under policy Cluster).
+	MasqueradeAlways
+	// MasqueradeNode: the node itself only; others keep their address (policy Local).
+	MasqueradeNode
+)
+
+// Frontend is one address, protocol and port that the node answers for.
+type Frontend struct {
+	Key
+
+	// Endpoints are the choices for a new connection, sorted, without duplicates.
+	Endpoints []Endpoint
+
+	// ShortCircuit says that pods and the node itself choose among ClusterEndpoints instead: the
+	// frontend is an external address and its policy Local must not hide endpoints from inside.
+	ShortCircuit bool
+
+	// ClusterEndpoints are the choices behind ShortCircuit, sorted, without duplicates.
+	ClusterEndpoints []Endpoint
+
+	// Empty is the answer while Endpoints is empty.
+	Empty Refusal
+
+	// AffinitySeconds is how long after its last new connection a client keeps its endpoint; 0
+	// without session affinity.
+	AffinitySeconds int32
+
+	Masquerade Masquerade
+}
+
+// Service is what the node serves for one Service.
+type Service struct {
+	// Frontends are sorted by Key, without duplicates.
+	Frontends []Frontend
+
+	// VirtualIPs are the addresses that belong to this Service alone: a port of theirs that no
+	// frontend answers is refused.
+	VirtualIPs []netip.Addr
+
+	// LocalEndpoints are the addresses of this Service's endpoints on this node, which may connect
+	// to themselves through a frontend.
+	LocalEndpoints []netip.Addr
+
+	// Ignored are the endpoint addresses that were left out because traffic to them could leave
+	// the cluster's pods: loopback, link-local, multicast and unspecified addresses.
+	Ignored []string
+}
+
+// Node is what is known of the node the proxy runs on.
+type Node struct {
+	Name string
+	Zone string
+	// NodePortAddresses are the node's addresses that answer on NodePorts.
+	NodePortAddresses []netip.Addr
+}

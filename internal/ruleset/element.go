@@ -1,0 +1,159 @@
+package ruleset
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+
+	"github.com/servicegroup-dev/servicegroup/internal/proxy"
+)
+
+// Map identifies one of the maps and sets that every table has.
+type Map uint8
+
+// The maps and sets, in the order in which a transaction writes them. A packet to a frontend goes
+// through the first-hop map Frontends; the others are consulted only where an element leads there.
+const (
+	// Frontends: address . protocol . port -> first hop of a new connection.
+	Frontends Map = iota
+	// AffinityFrontends: frontend -> the hop after session affinity found no endpoint.
+	AffinityFrontends
+	// InsideFrontends: frontend -> where pods and the node go, who escape policy Local.
+	InsideFrontends
+	// OutsideFrontends: frontend -> where everybody else goes under policy Local.
+	OutsideFrontends
+	// Endpoints: frontend . slot -> endpoint.
+	Endpoints
+	// InsideEndpoints: frontend . slot -> endpoint, for those who came by InsideFrontends.
+	InsideEndpoints
+	// AffinityLearners: frontend -> the chain that remembers the client's endpoint.
+	AffinityLearners
+	// MasqueradeFrontends: frontends whose connections are all masqueraded.
+	MasqueradeFrontends
+	// MasqueradeNodeFrontends: frontends whose connections from the node itself are masqueraded.
+	MasqueradeNodeFrontends
+	// VirtualIPs: addresses of which an unanswered port is refused.
+	VirtualIPs
+	// LocalEndpoints: addresses on this node that may connect to themselves through a frontend.
+	LocalEndpoints
+	// PodSources: ranges of pod addresses, whose connections escape policy Local.
+	PodSources
+	// InsideSources: ranges whose connections to a virtual IP keep their source address.
+	InsideSources
+	// NumMaps is the number of maps and sets.
+	NumMaps
+)
+
+// ChainKind is what a chain does. Chains that exist once per number carry it in Chain.N.
+type ChainKind uint8
+
+// The chains an element can lead to.
+const (
+	NoChain ChainKind = iota
+	// Pick: choose one of N slots of Endpoints; N is a power of two.
+	Pick
+	// InsidePick: choose one of N slots of InsideEndpoints.
+	InsidePick
+	// Affinity: take the endpoint the client had before, or go on with AffinityFrontends.
+	Affinity
+	// Local: split those inside the cluster from those outside, for policy Local.
+	Local
+	// Rejecting: refuse the connection.
+	Rejecting
+	// Dropping: ignore the connection.
+	Dropping
+	// Learn: remember the client's endpoint for N seconds.
+	Learn
+)
+
+// Chain is the chain an element leads to.
+type Chain struct {
+	Kind ChainKind
+	// N is the number of slots of Pick and InsidePick, the seconds of Learn, otherwise 0.
+	N uint32
+}
+
+var chainNames = map[ChainKind]string{
+	Pick: "pick", InsidePick: "inside-pick", Affinity: "affinity", Local: "local-policy",
+	Rejecting: "rejecting", Dropping: "dropping", Learn: "learn",
+}
+
+// Name is the chain's name in the table, such as pick-16 or rejecting.
+func (c Chain) Name() string {
+	switch c.Kind {
+	case Pick, InsidePick:
+		return fmt.Sprintf("%s-%d", chainNames[c.Kind], c.N)
+	case Learn:
+		return fmt.Sprintf("learn-%ds", c.N)
+	}
+	return chainNames[c.Kind]
+}
+
+// Element is an element of one of the maps. Only the fields its map has are set.
+type Element struct {
+	Map Map
+	// Key is the frontend; sets of addresses use only its address.
+	Key proxy.Key
+	// Slot is the slot of an endpoint.
+	Slot uint32
+	// Endpoint is the data of the endpoint maps.
+	Endpoint proxy.Endpoint
+	// Chain is the data of the frontend maps.
+	Chain Chain
+	// Prefix is the element of the source ranges.
+	Prefix netip.Prefix
+}
+
+func (e Element) String() string {
+	switch e.Map {
+	case Endpoints, InsideEndpoints:
+		return fmt.Sprintf("%d: %s . %d -> %s", e.Map, e.Key, e.Slot, e.Endpoint)
+	case PodSources, InsideSources:
+		return fmt.Sprintf("%d: %s", e.Map, e.Prefix)
+	}
+	return fmt.Sprintf("%d: %s -> %s", e.Map, e.Key, e.Chain.Name())
+}
+
+// Compare orders elements by map, key and slot.
+func (e Element) Compare(other Element) int {
+	return cmp.Or(cmp.Compare(e.Map, other.Map), e.Key.Compare(other.Key), cmp.Compare(e.Slot, other.Slot),
+		e.Prefix.Addr().Compare(other.Prefix.Addr()), cmp.Compare(e.Prefix.Bits(), other.Prefix.Bits()))
+}
+
+// IPv4 says which family's table holds the element.
+func (e Element) IPv4() bool {
+	if e.Prefix.IsValid() {
+		return e.Prefix.Addr().Is4()
+	}
+	return e.Key.Addr.Is4()
+}
+
+// Change is what one transaction writes: Delete before Add, new chains first, old chains last. An
+// element whose data changes is in both lists.
+type Change struct {
+	AddChains    []FamilyChain
+	Delete       []Element
+	Add          []Element
+	DeleteChains []FamilyChain
+	// Forget are the clients to take out of session affinity once the rest is committed.
+	Forget []Forget
+}
+
+// Forget names clients in the affinity maps by where they were sent.
+type Forget struct {
+	Key proxy.Key
+	// Endpoint that left; the zero value stands for every endpoint of the frontend.
+	Endpoint proxy.Endpoint
+}
+
+// FamilyChain is a chain of one family's table.
+type FamilyChain struct {
+	IPv4  bool
+	Chain Chain
+}
+
+// Empty says whether there is nothing to write.
+func (c *Change) Empty() bool {
+	return len(c.Add) == 0 && len(c.Delete) == 0 && len(c.AddChains) == 0 && len(c.DeleteChains) == 0 &&
+		len(c.Forget) == 0
+}

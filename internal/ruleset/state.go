@@ -1,0 +1,125 @@
+package ruleset
+
+import (
+	"net/netip"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/servicegroup-dev/servicegroup/internal/proxy"
+)
+
+// State is what the tables hold, Service by Service, after the last Change was committed.
+// The zero value is not ready for use; call NewState.
+type State struct {
+	services  map[types.NamespacedName]*committed
+	owners    map[proxy.Key]types.NamespacedName
+	waiting   map[types.NamespacedName]struct{}
+	addresses map[addressInMap]int
+	learners  map[FamilyChain]int
+	podRanges []netip.Prefix
+	inside    []netip.Prefix
+}
+
+// committed is what the tables hold for one Service.
+type committed struct {
+	frontends  []frontend
+	virtualIPs []netip.Addr
+	locals     []netip.Addr
+}
+
+// addressInMap counts for how many Services an address is in a set.
+type addressInMap struct {
+	m    Map
+	addr netip.Addr
+}
+
+// frontend is a committed frontend; its endpoints are in slot order.
+type frontend struct {
+	proxy.Frontend
+}
+
+// NewState returns the state of tables without elements.
+func NewState() *State {
+	return &State{
+		services:  map[types.NamespacedName]*committed{},
+		owners:    map[proxy.Key]types.NamespacedName{},
+		waiting:   map[types.NamespacedName]struct{}{},
+		addresses: map[addressInMap]int{},
+		learners:  map[FamilyChain]int{},
+	}
+}
+
+// Sources are the source ranges the node tells apart.
+type Sources struct {
+	// Pods are the ranges of pod addresses, whose connections escape policy Local.
+	Pods []netip.Prefix
+	// Inside are the ranges whose connections to a virtual IP are not masqueraded.
+	Inside []netip.Prefix
+}
+
+// Update is what changed: Services by name, nil for one that is gone, and the source ranges if
+// they changed.
+type Update struct {
+	Services map[types.NamespacedName]*proxy.Service
+	Sources  *Sources
+}
+
+// Result is what an Update led to.
+type Result struct {
+	Change Change
+	// Conflicts are the frontends that were left out because another Service has them already,
+	// with the Service that has them.
+	Conflicts map[proxy.Key]types.NamespacedName
+	// Freed are the Services that had a conflict when a frontend became free: build them again.
+	Freed []types.NamespacedName
+}
+
+// Apply changes the state and returns the writes that bring the tables from the old state to the
+// new one. If the caller cannot commit them, the state is lost: it must start again from a new
+// State and fresh tables.
+func (s *State) Apply(update Update) Result {
+	u := &updater{State: s, conflicts: map[proxy.Key]types.NamespacedName{}}
+	names := sortedNames(update.Services)
+	// Release first: a frontend may move from one Service to another within one update.
+	for _, name := range names {
+		u.release(name, update.Services[name])
+	}
+	for _, name := range names {
+		u.apply(name, update.Services[name])
+	}
+	if update.Sources != nil {
+		s.podRanges = u.diffRanges(PodSources, s.podRanges, update.Sources.Pods)
+		s.inside = u.diffRanges(InsideSources, s.inside, update.Sources.Inside)
+	}
+	u.finishChains()
+	return Result{Change: u.change, Conflicts: u.conflicts, Freed: u.freed(names)}
+}
+
+// Len returns the number of Services the state holds.
+func (s *State) Len() int { return len(s.services) }
+
+// Elements returns every element the tables hold, sorted.
+func (s *State) Elements() []Element {
+	u := &updater{State: NewState(), conflicts: map[proxy.Key]types.NamespacedName{}}
+	for name, c := range s.services {
+		service := proxy.Service{VirtualIPs: c.virtualIPs, LocalEndpoints: c.locals}
+		for _, f := range c.frontends {
+			service.Frontends = append(service.Frontends, f.Frontend)
+		}
+		u.apply(name, &service)
+	}
+	u.diffRanges(PodSources, nil, s.podRanges)
+	u.diffRanges(InsideSources, nil, s.inside)
+	slices.SortFunc(u.change.Add, Element.Compare)
+	return u.change.Add
+}
+
+func sortedNames(services map[types.NamespacedName]*proxy.Service) []types.NamespacedName {
+	names := make([]types.NamespacedName, 0, len(services))
+	for name := range services {
+		names = append(names, name)
+	}
+	slices.SortFunc(names, compareNames)
+	return names
+}

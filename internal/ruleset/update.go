@@ -1,0 +1,272 @@
+package ruleset
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/servicegroup-dev/servicegroup/internal/proxy"
+)
+
+// updater computes one Change against a State and changes the State along.
+type updater struct {
+	*State
+	change    Change
+	conflicts map[proxy.Key]types.NamespacedName
+	released  bool
+	touched   []FamilyChain
+}
+
+func compareNames(x, y types.NamespacedName) int {
+	return cmp.Or(strings.Compare(x.Namespace, y.Namespace), strings.Compare(x.Name, y.Name))
+}
+
+// release gives up the frontends that a Service no longer has.
+func (u *updater) release(name types.NamespacedName, service *proxy.Service) {
+	old := u.services[name]
+	if old == nil {
+		return
+	}
+	for i := range old.frontends {
+		key := old.frontends[i].Key
+		if service == nil || findFrontend(service.Frontends, key) == nil {
+			delete(u.owners, key)
+			u.released = true
+		}
+	}
+}
+
+func findFrontend(sorted []proxy.Frontend, key proxy.Key) *proxy.Frontend {
+	i, found := slices.BinarySearchFunc(sorted, key, func(f proxy.Frontend, k proxy.Key) int { return f.Key.Compare(k) })
+	if !found {
+		return nil
+	}
+	return &sorted[i]
+}
+
+// apply brings one Service from its committed to its wanted frontends.
+func (u *updater) apply(name types.NamespacedName, service *proxy.Service) {
+	old := u.services[name]
+	if old == nil {
+		old = &committed{}
+	}
+	if service == nil {
+		service = &proxy.Service{}
+	}
+	next := &committed{virtualIPs: service.VirtualIPs, locals: service.LocalEndpoints}
+	delete(u.waiting, name)
+	previous := old.frontends
+	for i := range service.Frontends {
+		want := &service.Frontends[i]
+		for len(previous) > 0 && previous[0].Compare(want.Key) < 0 {
+			u.removeFrontend(&previous[0])
+			previous = previous[1:]
+		}
+		var was *frontend
+		if len(previous) > 0 && previous[0].Key == want.Key {
+			was, previous = &previous[0], previous[1:]
+		}
+		if holder, taken := u.owners[want.Key]; taken && holder != name {
+			u.conflicts[want.Key] = holder
+			u.waiting[name] = struct{}{}
+			continue
+		}
+		u.owners[want.Key] = name
+		next.frontends = append(next.frontends, u.changeFrontend(was, want))
+	}
+	for i := range previous {
+		u.removeFrontend(&previous[i])
+	}
+	u.diffAddresses(VirtualIPs, old.virtualIPs, next.virtualIPs)
+	u.diffAddresses(LocalEndpoints, old.locals, next.locals)
+	if len(next.frontends) == 0 && len(next.virtualIPs) == 0 && len(next.locals) == 0 {
+		delete(u.services, name)
+	} else {
+		u.services[name] = next
+	}
+}
+
+// changeFrontend writes the difference between a committed frontend, nil for none, and the wanted
+// one.
+func (u *updater) changeFrontend(was *frontend, want *proxy.Frontend) frontend {
+	next := frontend{Frontend: *want}
+	if was == nil {
+		was = &frontend{}
+	}
+	next.Endpoints = u.diffSlots(Endpoints, want.Key, was.Endpoints, want.Endpoints)
+	next.ClusterEndpoints = u.diffSlots(InsideEndpoints, want.Key, was.ClusterEndpoints, want.ClusterEndpoints)
+	old, wanted := was.hops(), next.hops()
+	for i := range wanted {
+		u.diffHop(want.Key, old[i], wanted[i])
+	}
+	u.forget(was, &next)
+	return next
+}
+
+func (u *updater) removeFrontend(was *frontend) {
+	u.diffSlots(Endpoints, was.Key, was.Endpoints, nil)
+	u.diffSlots(InsideEndpoints, was.Key, was.ClusterEndpoints, nil)
+	for _, h := range was.hops() {
+		u.diffHop(was.Key, h, hop{m: h.m})
+	}
+	u.forget(was, &frontend{})
+}
+
+// forget notes which endpoints a frontend with session affinity lost: their clients must move on.
+func (u *updater) forget(was, next *frontend) {
+	if was.AffinitySeconds == 0 {
+		return
+	}
+	if next.AffinitySeconds == 0 {
+		u.change.Forget = append(u.change.Forget, Forget{Key: was.Key})
+		return
+	}
+	for _, ep := range append(slices.Clone(was.Endpoints), was.ClusterEndpoints...) {
+		if !slices.Contains(next.Endpoints, ep) && !slices.Contains(next.ClusterEndpoints, ep) {
+			u.change.Forget = append(u.change.Forget, Forget{Key: was.Key, Endpoint: ep})
+		}
+	}
+}
+
+// hop is a frontend's element in one of the maps that are not endpoints.
+type hop struct {
+	m       Map
+	present bool
+	chain   Chain
+}
+
+// hops returns the frontend's elements, present or not, always the same maps in the same order. The
+// zero frontend has none.
+func (f *frontend) hops() [6]hop {
+	list := [6]hop{
+		{m: Frontends}, {m: AffinityFrontends}, {m: InsideFrontends}, {m: OutsideFrontends},
+		{m: AffinityLearners}, {m: MasqueradeFrontends},
+	}
+	if !f.Addr.IsValid() {
+		return list
+	}
+	pick := pickChain(Pick, f.Endpoints, f.Empty)
+	list[0] = hop{m: Frontends, present: true, chain: pick}
+	if f.ShortCircuit {
+		list[0].chain = Chain{Kind: Local}
+		list[2] = hop{m: InsideFrontends, present: true, chain: pickChain(InsidePick, f.ClusterEndpoints, proxy.Reject)}
+		list[3] = hop{m: OutsideFrontends, present: true, chain: pick}
+	}
+	if f.AffinitySeconds > 0 {
+		list[1] = hop{m: AffinityFrontends, present: true, chain: list[0].chain}
+		list[0].chain = Chain{Kind: Affinity}
+		list[4] = hop{m: AffinityLearners, present: true, chain: Chain{Kind: Learn, N: uint32(f.AffinitySeconds)}}
+	}
+	switch f.Masquerade {
+	case proxy.MasqueradeAlways:
+		list[5].present = true
+	case proxy.MasqueradeNode:
+		list[5] = hop{m: MasqueradeNodeFrontends, present: true}
+	case proxy.MasqueradeOutside:
+	}
+	return list
+}
+
+func pickChain(kind ChainKind, endpoints []proxy.Endpoint, empty proxy.Refusal) Chain {
+	switch {
+	case len(endpoints) > 0:
+		return Chain{Kind: kind, N: slotsFor(len(endpoints))}
+	case empty == proxy.Drop:
+		return Chain{Kind: Dropping}
+	}
+	return Chain{Kind: Rejecting}
+}
+
+func (u *updater) diffHop(key proxy.Key, old, want hop) {
+	if old == want {
+		return
+	}
+	if old.present {
+		u.change.Delete = append(u.change.Delete, Element{Map: old.m, Key: key, Chain: old.chain})
+		u.countLearner(key, old.chain, -1)
+	}
+	if want.present {
+		u.change.Add = append(u.change.Add, Element{Map: want.m, Key: key, Chain: want.chain})
+		u.countLearner(key, want.chain, 1)
+	}
+}
+
+// countLearner keeps the learn chains that elements lead to.
+func (u *updater) countLearner(key proxy.Key, chain Chain, by int) {
+	if chain.Kind != Learn {
+		return
+	}
+	familyChain := FamilyChain{IPv4: key.Addr.Is4(), Chain: chain}
+	if !slices.Contains(u.touched, familyChain) {
+		u.touched = append(u.touched, familyChain)
+		if u.learners[familyChain] == 0 {
+			u.change.AddChains = append(u.change.AddChains, familyChain)
+		}
+	}
+	u.learners[familyChain] += by
+}
+
+// finishChains drops the chains that nothing leads to any more.
+func (u *updater) finishChains() {
+	for _, c := range u.touched {
+		if u.learners[c] > 0 {
+			continue
+		}
+		delete(u.learners, c)
+		if i := slices.Index(u.change.AddChains, c); i >= 0 {
+			u.change.AddChains = slices.Delete(u.change.AddChains, i, i+1)
+		} else {
+			u.change.DeleteChains = append(u.change.DeleteChains, c)
+		}
+	}
+}
+
+// diffSlots writes the slots that change and returns the new ones.
+func (u *updater) diffSlots(m Map, key proxy.Key, old, want []proxy.Endpoint) []proxy.Endpoint {
+	next := computeSlots(old, want)
+	for i := range max(len(old), len(next)) {
+		if i < len(old) && i < len(next) && old[i] == next[i] {
+			continue
+		}
+		if i < len(old) {
+			u.change.Delete = append(u.change.Delete, Element{Map: m, Key: key, Slot: uint32(i), Endpoint: old[i]})
+		}
+		if i < len(next) {
+			u.change.Add = append(u.change.Add, Element{Map: m, Key: key, Slot: uint32(i), Endpoint: next[i]})
+		}
+	}
+	return next
+}
+
+// diffAddresses counts addresses, since one pod may be an endpoint of several Services.
+func (u *updater) diffAddresses(m Map, old, want []netip.Addr) {
+	for _, addr := range want {
+		if u.addresses[addressInMap{m, addr}]++; u.addresses[addressInMap{m, addr}] == 1 {
+			u.change.Add = append(u.change.Add, Element{Map: m, Key: proxy.Key{Addr: addr}})
+		}
+	}
+	for _, addr := range old {
+		if u.addresses[addressInMap{m, addr}]--; u.addresses[addressInMap{m, addr}] == 0 {
+			delete(u.addresses, addressInMap{m, addr})
+			u.change.Delete = append(u.change.Delete, Element{Map: m, Key: proxy.Key{Addr: addr}})
+		}
+	}
+}
+
+// freed returns the waiting Services that were not part of this update, if a frontend became free.
+func (u *updater) freed(applied []types.NamespacedName) []types.NamespacedName {
+	if !u.released {
+		return nil
+	}
+	var out []types.NamespacedName
+	for name := range u.waiting {
+		if _, found := slices.BinarySearchFunc(applied, name, compareNames); !found {
+			out = append(out, name)
+		}
+	}
+	slices.SortFunc(out, compareNames)
+	return out
+}
