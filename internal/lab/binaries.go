@@ -1,0 +1,57 @@
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// moduleRoot is the nearest folder with a go.mod, from the working directory up.
+func moduleRoot() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", fmt.Errorf("finding the repository: %w", err)
+	}
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir, nil
+		}
+		parent := filepath.Dir(dir)
+		if parent == dir {
+			return "", errors.New("finding the repository: there is no go.mod in the working directory or above; run this inside a clone")
+		}
+		dir = parent
+	}
+}
+
+// kubernetesBinary finds a program that `make tools` builds; KUBEBUILDER_ASSETS wins.
+func kubernetesBinary(name string) (string, error) {
+	if assets := os.Getenv("KUBEBUILDER_ASSETS"); assets != "" {
+		if path := filepath.Join(assets, name); isExecutable(path) {
+			return path, nil
+		}
+	}
+	return repositoryBinary(filepath.Join("bin", "k8s", name), "make tools")
+}
+
+// projectBinary finds the project's own program.
+func projectBinary() (string, error) {
+	return repositoryBinary(filepath.Join("bin", "servicegroup"), "make build")
+}
+
+func repositoryBinary(path, remedy string) (string, error) {
+	root, err := moduleRoot()
+	if err != nil {
+		return "", err
+	}
+	if path = filepath.Join(root, path); !isExecutable(path) {
+		return "", fmt.Errorf("%s is missing: run `%s`", filepath.Base(path), remedy)
+	}
+	return path, nil
+}
+
+func isExecutable(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
+}

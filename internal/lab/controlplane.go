@@ -1,0 +1,170 @@
+package lab
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+)
+
+// ControlPlane is a real etcd and kube-apiserver on a network's fabric, with RBAC, and the CRDs of
+// config/crd installed. All its files are on the lab's private tmpfs.
+type ControlPlane struct {
+	network *Network
+	options ControlPlaneOptions
+	dir     string
+	token   string
+	ca      []byte
+
+	apiServer program
+	processes []*Process // in order of start
+	apiserver *Process
+}
+
+// ControlPlaneOptions are what differs between clusters. The zero value is a single-stack (IPv4)
+// cluster with the usual NodePort range.
+type ControlPlaneOptions struct {
+	// DualStack gives Services IPv6 addresses too.
+	DualStack bool
+	// NodePortRange such as 30000-30010; "" for 30000-32767.
+	NodePortRange string
+	// AuditLog records every request's metadata in the file [ControlPlane.AuditLogPath], so that a
+	// test can count who wrote what.
+	AuditLog bool
+	// APIServerArgs are appended to kube-apiserver's command line.
+	APIServerArgs []string
+}
+
+// StartControlPlane starts etcd and kube-apiserver and waits until they are ready and the CRDs are
+// established.
+func StartControlPlane(ctx context.Context, network *Network, options ControlPlaneOptions) (*ControlPlane, error) {
+	dir, err := os.MkdirTemp("/run", "lab-")
+	if err != nil {
+		return nil, fmt.Errorf("creating the control plane's folder: %w", err)
+	}
+	plane := &ControlPlane{network: network, options: options, dir: dir, token: rand.Text()}
+	if err := plane.start(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("starting the control plane: %w", err), plane.Close())
+	}
+	return plane, nil
+}
+
+func (c *ControlPlane) start(ctx context.Context) error {
+	if err := c.writeFiles(); err != nil {
+		return err
+	}
+	etcd, err := c.etcdProgram()
+	if err != nil {
+		return err
+	}
+	if c.apiServer, err = c.apiServerProgram(); err != nil {
+		return err
+	}
+	// kube-apiserver waits for etcd by itself.
+	process, err := etcd.launch()
+	if err != nil {
+		return err
+	}
+	c.processes = append(c.processes, process)
+	if err := c.startAPIServer(ctx); err != nil {
+		return err
+	}
+	return c.installCRDs(ctx)
+}
+
+// writeFiles writes what the command lines refer to.
+func (c *ControlPlane) writeFiles() error {
+	var err error
+	fabric := c.network.Fabric
+	c.ca, err = writeCertificate(c.path("apiserver.crt"), c.path("apiserver.key"), fabric.IPv4, fabric.IPv6)
+	if err != nil {
+		return err
+	}
+	for name, content := range map[string]string{
+		"tokens.csv": c.token + `,lab-admin,lab-admin,"system:masters"` + "\n",
+		"audit.yaml": "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules:\n- level: Metadata\n",
+	} {
+		if err := os.WriteFile(c.path(name), []byte(content), 0o600); err != nil {
+			return fmt.Errorf("writing %s: %w", name, err)
+		}
+	}
+	return c.writeKubeconfig(c.Kubeconfig(), rest.ImpersonationConfig{})
+}
+
+func (c *ControlPlane) path(name string) string { return filepath.Join(c.dir, name) }
+
+func (c *ControlPlane) startAPIServer(ctx context.Context) error {
+	process, err := c.apiServer.start(ctx)
+	if err != nil {
+		return err
+	}
+	c.apiserver = process
+	client, err := kubernetes.NewForConfig(c.Config())
+	if err != nil {
+		return fmt.Errorf("creating a client: %w", err)
+	}
+	// A ready server creates the default namespace a moment later.
+	return process.await(ctx, func(ctx context.Context) error {
+		_, err := client.CoreV1().Namespaces().Get(ctx, metav1.NamespaceDefault, metav1.GetOptions{})
+		return err
+	})
+}
+
+// StopAPIServer kills kube-apiserver, as in an outage. etcd keeps what it knows.
+func (c *ControlPlane) StopAPIServer() error {
+	err := c.apiserver.kill()
+	c.apiserver = nil
+	return err
+}
+
+// StartAPIServer starts kube-apiserver again after StopAPIServer and waits until it is ready.
+func (c *ControlPlane) StartAPIServer(ctx context.Context) error {
+	if c.apiserver != nil {
+		return errors.New("starting kube-apiserver: it is running")
+	}
+	return c.startAPIServer(ctx)
+}
+
+// Config is an administrator's client configuration, without a client-side rate limit. Every call
+// returns a copy.
+func (c *ControlPlane) Config() *rest.Config {
+	return &rest.Config{
+		Host:            c.url(),
+		BearerToken:     c.token,
+		TLSClientConfig: rest.TLSClientConfig{CAData: c.ca},
+		QPS:             -1,
+	}
+}
+
+func (c *ControlPlane) url() string {
+	return "https://" + HostPort(c.network.Fabric.IPv4, apiServerPort)
+}
+
+// Dir is the folder of the control plane's files and logs, on the lab's private /run.
+func (c *ControlPlane) Dir() string { return c.dir }
+
+// AuditLogPath is the file with one JSON object per request, when AuditLog was asked for.
+func (c *ControlPlane) AuditLogPath() string { return c.path("audit.log") }
+
+// Close ends every program the control plane started, the last one first, and deletes its files.
+func (c *ControlPlane) Close() error {
+	var problems []error
+	for len(c.processes) > 1 {
+		last := len(c.processes) - 1
+		problems = append(problems, c.processes[last].Stop())
+		c.processes = c.processes[:last]
+	}
+	// Nobody will miss the state, so the API server and etcd need not put it in order.
+	problems = append(problems, c.apiserver.kill())
+	for _, etcd := range c.processes {
+		problems = append(problems, etcd.kill())
+	}
+	c.apiserver, c.processes = nil, nil
+	return errors.Join(append(problems, os.RemoveAll(c.dir))...)
+}

@@ -1,0 +1,45 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"os/exec"
+
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+)
+
+// Kubeconfig is the path of an administrator's kubeconfig file, good on every host of the lab.
+func (c *ControlPlane) Kubeconfig() string { return c.path("kubeconfig") }
+
+// KubeconfigAs writes a kubeconfig file that acts as another user with what RBAC allows that one,
+// such as system:serviceaccount:NAMESPACE:NAME, and returns its path.
+func (c *ControlPlane) KubeconfigAs(name, user string, groups ...string) (string, error) {
+	path := c.path("kubeconfig-" + name)
+	return path, c.writeKubeconfig(path, rest.ImpersonationConfig{UserName: user, Groups: groups})
+}
+
+func (c *ControlPlane) writeKubeconfig(path string, as rest.ImpersonationConfig) error {
+	const name = "lab"
+	config := clientcmdapi.NewConfig()
+	config.Clusters[name] = &clientcmdapi.Cluster{Server: c.url(), CertificateAuthorityData: c.ca}
+	config.AuthInfos[name] = &clientcmdapi.AuthInfo{
+		Token: c.token, Impersonate: as.UserName, ImpersonateGroups: as.Groups,
+	}
+	config.Contexts[name] = &clientcmdapi.Context{Cluster: name, AuthInfo: name}
+	config.CurrentContext = name
+	if err := clientcmd.WriteToFile(*config, path); err != nil {
+		return fmt.Errorf("writing a kubeconfig: %w", err)
+	}
+	return nil
+}
+
+// Kubectl is a command that runs the real kubectl as administrator. The caller starts it.
+func (c *ControlPlane) Kubectl(ctx context.Context, args ...string) (*exec.Cmd, error) {
+	path, err := kubernetesBinary("kubectl")
+	if err != nil {
+		return nil, err
+	}
+	return exec.CommandContext(ctx, path, append([]string{"--kubeconfig", c.Kubeconfig()}, args...)...), nil
+}
