@@ -16,4 +16,9 @@ const (
 	// ManagedBy is the value of endpointslice.kubernetes.io/managed-by on the slices the operator
 	// writes, and the field manager of everything it applies.
 	ManagedBy = "servicegroup-manager"
+
+	// AnnotationServed is set on the generated Service; its value is the part of the ServiceGroup's
+	// spec that the EndpointSlices follow (groups and ports, as JSON), written together with the
+	// Service's ports. While a newer spec is refused, the slices go on following this one.
+	AnnotationServed = "net.servicegroup.dev/served"
 )

@@ -1,0 +1,101 @@
+package servicegroup
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/client-go/tools/events"
+	endpointsliceutil "k8s.io/endpointslice/util"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/servicegroup-dev/servicegroup/api/v1alpha1"
+	"github.com/servicegroup-dev/servicegroup/internal/plan"
+)
+
+// conflictWait is how long to let the caches catch up after a write lost a race. It is no error:
+// somebody else wrote first, and the event of that write is on its way.
+const conflictWait = 100 * time.Millisecond
+
+// Reconciler brings the objects of one ServiceGroup in line with its spec and its pods.
+type Reconciler struct {
+	client  client.Client
+	live    client.Reader
+	events  events.EventRecorder
+	planner slicePlanner
+	tracker *endpointsliceutil.EndpointSliceTracker
+	trigger *endpointsliceutil.TriggerTimeTracker
+	index   *podIndex
+	memory  *memory
+	options Options
+}
+
+// Reconcile runs the steps of the package comment for one ServiceGroup. A mistake of the user ends
+// in a condition; an error is a passing fault, to be tried again with backoff.
+func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
+	sg := &v1alpha1.ServiceGroup{}
+	if err := r.client.Get(ctx, req.NamespacedName, sg); err != nil {
+		if apierrors.IsNotFound(err) {
+			r.forget(req)
+			return reconcile.Result{}, nil
+		}
+		return reconcile.Result{}, fmt.Errorf("getting ServiceGroup: %w", err)
+	}
+	if !sg.DeletionTimestamp.IsZero() {
+		return reconcile.Result{}, nil // the garbage collector is at work
+	}
+	result, err := r.reconcile(ctx, sg)
+	switch {
+	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
+		return reconcile.Result{}, nil
+	case apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err):
+		log.FromContext(ctx).V(1).Info("Lost a race, trying again", "cause", err.Error())
+		return reconcile.Result{RequeueAfter: conflictWait}, nil
+	}
+	return result, err
+}
+
+func (r *Reconciler) reconcile(ctx context.Context, sg *v1alpha1.ServiceGroup) (reconcile.Result, error) {
+	state, err := r.reconcileService(ctx, sg)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	outcome := plan.Outcome{Group: sg, Problems: state.problems, Refusal: state.refusal, Service: state.service}
+	if state.service != nil {
+		endpoints, err := r.reconcileEndpoints(ctx, sg, state.service)
+		if err != nil {
+			return reconcile.Result{}, err
+		}
+		if endpoints.stale {
+			return reconcile.Result{RequeueAfter: staleLimit}, nil
+		}
+		outcome.Served, outcome.Members, outcome.Slices = endpoints.served, endpoints.members, endpoints.slices
+	} else {
+		r.index.set(client.ObjectKeyFromObject(sg), nil)
+	}
+	wait, err := r.reconcileStatus(ctx, sg, plan.Status(outcome))
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	return reconcile.Result{RequeueAfter: sooner(state.retryAfter, wait)}, nil
+}
+
+// sooner is the shorter of two waits, of which 0 is none.
+func sooner(a, b time.Duration) time.Duration {
+	if a == 0 || (b != 0 && b < a) {
+		return b
+	}
+	return a
+}
+
+// forget drops everything known of a ServiceGroup that is gone.
+func (r *Reconciler) forget(req reconcile.Request) {
+	r.index.set(req.NamespacedName, nil)
+	r.memory.forget(req.NamespacedName)
+	r.tracker.DeleteService(req.Namespace, req.Name)
+	r.trigger.DeleteService(req.Namespace, req.Name)
+}

@@ -1,0 +1,189 @@
+package servicegroup
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/servicegroup-dev/servicegroup/api/v1alpha1"
+	"github.com/servicegroup-dev/servicegroup/internal/plan"
+)
+
+// endpointState is what is behind the Service after this reconciliation.
+type endpointState struct {
+	served  plan.Served
+	members []plan.Membership
+	slices  []*discoveryv1.EndpointSlice
+	// stale says that the cache does not show our own last writes yet; nothing was done.
+	stale bool
+}
+
+// reconcileEndpoints writes the EndpointSlices of what the Service serves.
+func (r *Reconciler) reconcileEndpoints(ctx context.Context, sg *v1alpha1.ServiceGroup, svc *corev1.Service) (endpointState, error) {
+	served, err := plan.ServedBy(svc)
+	if err != nil {
+		// Somebody edited the annotation away while the spec is refused, or else it would have
+		// been restored. The slices stay as they are: there is nothing to build them from.
+		log.FromContext(ctx).Info("The served spec cannot be read from the Service", "cause", err.Error())
+		return endpointState{}, nil
+	}
+	selectors, err := served.Selectors()
+	if err != nil {
+		return endpointState{}, err
+	}
+	key := client.ObjectKeyFromObject(sg)
+	r.index.set(key, selectors)
+	found, stale, err := r.listSlices(ctx, key, svc)
+	if err != nil || stale {
+		return endpointState{stale: stale}, err
+	}
+	pods, nodes, err := r.listPods(ctx, key.Namespace)
+	if err != nil {
+		return endpointState{}, err
+	}
+	members, err := plan.Members(served, pods, nodes)
+	if err != nil {
+		return endpointState{}, err
+	}
+	changes, err := computeSlices(r.planner, sliceInput{
+		service: svc, served: served, members: members, found: found, nodes: nodes,
+		trigger: r.triggerTime(key, svc, members, len(found) > 0),
+	})
+	if err != nil {
+		return endpointState{}, err
+	}
+	if err := r.writeSlices(ctx, changes); err != nil {
+		return endpointState{}, err
+	}
+	return endpointState{served: served, members: members, slices: changes.Final}, nil
+}
+
+// listSlices lists the slices of a Service, as copies, and says whether the cache lags behind our
+// own writes: planning from such a list would create the same slice twice.
+func (r *Reconciler) listSlices(ctx context.Context, key types.NamespacedName, svc *corev1.Service) (found []*discoveryv1.EndpointSlice, stale bool, err error) {
+	r.memory.await(key)
+	var list discoveryv1.EndpointSliceList
+	if err := r.client.List(ctx, &list, client.InNamespace(key.Namespace), client.MatchingFields{fieldService: key.Name}); err != nil {
+		return nil, false, fmt.Errorf("listing EndpointSlices: %w", err)
+	}
+	for i := range list.Items {
+		// The planner compares whole objects, and the API server sends none of its type's name.
+		list.Items[i].TypeMeta = metav1.TypeMeta{}
+		found = append(found, &list.Items[i])
+	}
+	if r.tracker.StaleSlices(svc, found) {
+		if !r.memory.stale(key) {
+			return nil, true, nil
+		}
+		log.FromContext(ctx).Info("The cache of EndpointSlices never showed our last writes, going on without them")
+		r.tracker.DeleteService(key.Namespace, key.Name)
+	}
+	r.memory.caughtUp(key)
+	escaped, err := r.listEscaped(ctx, key, svc)
+	return append(found, escaped...), false, err
+}
+
+// listEscaped asks the API server for slices of the Service that lost the label by which we cache
+// them. It does so only after one left the cache without our doing.
+func (r *Reconciler) listEscaped(ctx context.Context, key types.NamespacedName, svc *corev1.Service) ([]*discoveryv1.EndpointSlice, error) {
+	var look bool
+	r.memory.with(key, func(e *entry) { look, e.escaped = e.escaped, false })
+	if !look {
+		return nil, nil
+	}
+	var list discoveryv1.EndpointSliceList
+	err := r.live.List(ctx, &list, client.InNamespace(key.Namespace), client.MatchingLabels{discoveryv1.LabelServiceName: key.Name})
+	if err != nil {
+		r.memory.with(key, func(e *entry) { e.escaped = true })
+		return nil, fmt.Errorf("listing EndpointSlices that lost our label: %w", err)
+	}
+	var escaped []*discoveryv1.EndpointSlice
+	for i := range list.Items {
+		slice := &list.Items[i]
+		if metav1.IsControlledBy(slice, svc) && slice.Labels[discoveryv1.LabelManagedBy] != v1alpha1.ManagedBy {
+			escaped = append(escaped, slice)
+		}
+	}
+	return escaped, nil
+}
+
+// listPods lists the pods of a namespace, shared with the cache and not to be changed, and the
+// nodes they are on.
+func (r *Reconciler) listPods(ctx context.Context, namespace string) ([]*corev1.Pod, plan.Nodes, error) {
+	var list corev1.PodList
+	if err := r.client.List(ctx, &list, client.InNamespace(namespace), client.UnsafeDisableDeepCopy); err != nil {
+		return nil, nil, fmt.Errorf("listing pods: %w", err)
+	}
+	pods, nodes := make([]*corev1.Pod, 0, len(list.Items)), plan.Nodes{}
+	for i := range list.Items {
+		pod := &list.Items[i]
+		pods = append(pods, pod)
+		name := pod.Spec.NodeName
+		if _, known := nodes[name]; known || name == "" {
+			continue
+		}
+		node := &corev1.Node{}
+		err := r.client.Get(ctx, client.ObjectKey{Name: name}, node, client.UnsafeDisableDeepCopy)
+		switch {
+		case apierrors.IsNotFound(err):
+			nodes[name] = nil
+		case err != nil:
+			return nil, nil, fmt.Errorf("getting node %s: %w", name, err)
+		default:
+			nodes[name] = node
+		}
+	}
+	return pods, nodes, nil
+}
+
+// triggerTime is when the change happened that makes the slices change, for measuring how long it
+// took to reach the nodes. The first look at slices that exist already, after a restart, cannot
+// know: the tracker would answer with the age of the Service.
+func (r *Reconciler) triggerTime(key types.NamespacedName, svc *corev1.Service, members []plan.Membership, existed bool) time.Time {
+	var pods []*corev1.Pod
+	for _, m := range members {
+		pods = append(pods, m.Pods...)
+	}
+	computed := r.trigger.ComputeEndpointLastChangeTriggerTime(key.Namespace, svc, pods)
+	var first bool
+	r.memory.with(key, func(e *entry) { first, e.triggered = !e.triggered, true })
+	if first && existed {
+		return time.Time{}
+	}
+	return computed
+}
+
+// writeSlices makes the changes: what is new first, so that a pod that moves from one slice to
+// another is in both for a moment rather than in none.
+func (r *Reconciler) writeSlices(ctx context.Context, changes plan.Slices) error {
+	for _, slice := range changes.Create {
+		if err := r.client.Create(ctx, slice, client.FieldOwner(v1alpha1.ManagedBy)); err != nil {
+			return fmt.Errorf("creating EndpointSlice: %w", err)
+		}
+		r.tracker.Update(slice)
+	}
+	for _, slice := range changes.Update {
+		if err := r.client.Update(ctx, slice, client.FieldOwner(v1alpha1.ManagedBy)); err != nil {
+			return fmt.Errorf("updating EndpointSlice %s: %w", slice.Name, err)
+		}
+		r.tracker.Update(slice)
+	}
+	for _, slice := range changes.Delete {
+		err := r.client.Delete(ctx, slice, client.Preconditions{UID: &slice.UID})
+		if client.IgnoreNotFound(err) != nil {
+			return fmt.Errorf("deleting EndpointSlice %s: %w", slice.Name, err)
+		}
+		if err == nil && slice.Labels[discoveryv1.LabelManagedBy] == v1alpha1.ManagedBy {
+			r.tracker.ExpectDeletion(slice)
+		}
+	}
+	return nil
+}

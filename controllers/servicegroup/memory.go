@@ -1,0 +1,153 @@
+package servicegroup
+
+import (
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/servicegroup-dev/servicegroup/internal/plan"
+)
+
+// staleLimit is how long the cache of EndpointSlices may lag behind our writes before we stop
+// waiting for it: a slice that somebody deleted while we created it is never seen.
+const staleLimit = 5 * time.Second
+
+// memory is what the controller remembers of a ServiceGroup between two reconciliations. Losing it
+// in a restart costs a try that is known to fail, or a status write a little early.
+type memory struct {
+	options Options
+	mu      sync.Mutex
+	entries map[types.NamespacedName]*entry
+}
+
+type entry struct {
+	// staleSince is when reconciliation began to wait for the cache of EndpointSlices.
+	staleSince time.Time
+	// waiting says that the next event of one of its slices is to wake it.
+	waiting bool
+	// escaped says that a slice left the cache without our doing.
+	escaped bool
+	// countsDue is when pod counts in status have to be written at last.
+	countsDue time.Time
+	// triggered says that the trigger times of its pods have been seen once.
+	triggered bool
+	refused   refused
+}
+
+// refused is a try that failed.
+type refused struct {
+	attempt attempt
+	refusal plan.Refusal
+	wait    time.Duration
+	until   time.Time
+}
+
+// attempt identifies a try to write a Service: the same try again has the same answer for a while.
+type attempt struct {
+	group      types.UID
+	generation int64
+	service    types.UID
+}
+
+func newMemory(options Options) *memory {
+	return &memory{options: options, entries: map[types.NamespacedName]*entry{}}
+}
+
+// with runs a function on the entry of a ServiceGroup.
+func (m *memory) with(key types.NamespacedName, do func(*entry)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e := m.entries[key]
+	if e == nil {
+		e = &entry{}
+		m.entries[key] = e
+	}
+	do(e)
+}
+
+func (m *memory) forget(key types.NamespacedName) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.entries, key)
+}
+
+// refuse remembers a refusal and returns how long to wait; the wait doubles while the same attempt
+// goes on being refused.
+func (m *memory) refuse(key types.NamespacedName, a attempt, refusal plan.Refusal) (wait time.Duration) {
+	m.with(key, func(e *entry) {
+		wait = m.options.RetryMin
+		if e.refused.attempt == a && e.refused.wait > 0 {
+			wait = min(2*e.refused.wait, m.options.RetryMax)
+		}
+		e.refused = refused{attempt: a, refusal: refusal, wait: wait, until: m.options.Clock.Now().Add(wait)}
+	})
+	return wait
+}
+
+// recall returns the refusal of the same attempt while it is not yet time to try again.
+func (m *memory) recall(key types.NamespacedName, a attempt) (refusal *plan.Refusal, wait time.Duration) {
+	m.with(key, func(e *entry) {
+		left := e.refused.until.Sub(m.options.Clock.Now())
+		if e.refused.attempt == a && left > 0 {
+			copied := e.refused.refusal
+			refusal, wait = &copied, left
+		}
+	})
+	return refusal, wait
+}
+
+// accept forgets refusals.
+func (m *memory) accept(key types.NamespacedName) {
+	m.with(key, func(e *entry) { e.refused = refused{} })
+}
+
+// deferCounts says whether pod counts have been held back long enough, and otherwise how long to
+// hold them back still.
+func (m *memory) deferCounts(key types.NamespacedName) (due bool, wait time.Duration) {
+	m.with(key, func(e *entry) {
+		now := m.options.Clock.Now()
+		if e.countsDue.IsZero() {
+			e.countsDue = now.Add(m.options.CountRefresh)
+		}
+		wait = e.countsDue.Sub(now)
+		due = wait <= 0
+	})
+	return due, wait
+}
+
+// countsWritten ends the deferral.
+func (m *memory) countsWritten(key types.NamespacedName) {
+	m.with(key, func(e *entry) { e.countsDue = time.Time{} })
+}
+
+// await makes the next slice event wake the ServiceGroup. It is called before the cache is read, so
+// that no event falls between.
+func (m *memory) await(key types.NamespacedName) {
+	m.with(key, func(e *entry) { e.waiting = true })
+}
+
+// caughtUp ends the wait.
+func (m *memory) caughtUp(key types.NamespacedName) {
+	m.with(key, func(e *entry) { e.waiting, e.staleSince = false, time.Time{} })
+}
+
+// stale says whether the cache has lagged for so long that waiting on is pointless.
+func (m *memory) stale(key types.NamespacedName) (hopeless bool) {
+	m.with(key, func(e *entry) {
+		now := m.options.Clock.Now()
+		if e.staleSince.IsZero() {
+			e.staleSince = now
+		}
+		hopeless = now.Sub(e.staleSince) >= staleLimit
+	})
+	return hopeless
+}
+
+// isWaiting says whether a slice event is to wake the ServiceGroup.
+func (m *memory) isWaiting(key types.NamespacedName) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e := m.entries[key]
+	return e != nil && e.waiting
+}

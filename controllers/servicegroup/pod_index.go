@@ -1,0 +1,146 @@
+package servicegroup
+
+import (
+	"sync"
+
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/selection"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// podIndex finds the ServiceGroups that select a pod. Each selector is filed under one label that a
+// pod must have to match it, so a pod event costs as much as there are selectors filed under the
+// pod's own labels, not as there are ServiceGroups.
+//
+// It holds the selectors that are served. The reconciler sets them before it lists pods: a pod that
+// changes afterwards finds them here, and one that changed before is in the list.
+type podIndex struct {
+	mu         sync.RWMutex
+	namespaces map[string]*namespaceIndex
+	filed      map[types.NamespacedName][]anchor
+}
+
+type namespaceIndex struct {
+	// byAnchor are the selectors that require a label.
+	byAnchor map[anchor]map[types.NamespacedName][]labels.Selector
+}
+
+// anchor is a label that a pod must have: a key with a value, a key with any value, or (the zero
+// value) nothing at all.
+type anchor struct {
+	key, value string
+	anyValue   bool
+}
+
+func newPodIndex() *podIndex {
+	return &podIndex{namespaces: map[string]*namespaceIndex{}, filed: map[types.NamespacedName][]anchor{}}
+}
+
+// set replaces the selectors of a ServiceGroup; without any it is forgotten.
+func (x *podIndex) set(key types.NamespacedName, selectors []labels.Selector) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.remove(key)
+	for _, selector := range selectors {
+		ns := x.namespaces[key.Namespace]
+		if ns == nil {
+			ns = &namespaceIndex{byAnchor: map[anchor]map[types.NamespacedName][]labels.Selector{}}
+			x.namespaces[key.Namespace] = ns
+		}
+		for _, a := range ns.anchorsOf(selector) {
+			if ns.byAnchor[a] == nil {
+				ns.byAnchor[a] = map[types.NamespacedName][]labels.Selector{}
+			}
+			ns.byAnchor[a][key] = append(ns.byAnchor[a][key], selector)
+			x.filed[key] = append(x.filed[key], a)
+		}
+	}
+}
+
+func (x *podIndex) remove(key types.NamespacedName) {
+	ns := x.namespaces[key.Namespace]
+	for _, a := range x.filed[key] {
+		delete(ns.byAnchor[a], key)
+		if len(ns.byAnchor[a]) == 0 {
+			delete(ns.byAnchor, a)
+		}
+	}
+	delete(x.filed, key)
+	if ns != nil && len(ns.byAnchor) == 0 {
+		delete(x.namespaces, key.Namespace)
+	}
+}
+
+// match returns the ServiceGroups with a selector that matches the labels.
+func (x *podIndex) match(namespace string, set labels.Set) []types.NamespacedName {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	ns := x.namespaces[namespace]
+	if ns == nil {
+		return nil
+	}
+	var found []types.NamespacedName
+	seen := map[types.NamespacedName]bool{}
+	try := func(a anchor) {
+		for key, selectors := range ns.byAnchor[a] {
+			if !seen[key] && anyMatches(selectors, set) {
+				seen[key] = true
+				found = append(found, key)
+			}
+		}
+	}
+	try(anchor{})
+	for key, value := range set {
+		try(anchor{key: key, value: value})
+		try(anchor{key: key, anyValue: true})
+	}
+	return found
+}
+
+func anyMatches(selectors []labels.Selector, set labels.Set) bool {
+	for _, s := range selectors {
+		if s.Matches(set) {
+			return true
+		}
+	}
+	return false
+}
+
+// anchorsOf chooses where to file a selector: under the requirement with the fewest others, since
+// a label such as part-of may be on every pod.
+func (n *namespaceIndex) anchorsOf(selector labels.Selector) []anchor {
+	requirements, _ := selector.Requirements()
+	var best []anchor
+	bestLoad := 0
+	for _, r := range requirements {
+		anchors := requiredLabels(r)
+		load := 0
+		for _, a := range anchors {
+			load += 1 + len(n.byAnchor[a])
+		}
+		if len(anchors) > 0 && (best == nil || load < bestLoad) {
+			best, bestLoad = anchors, load
+		}
+	}
+	if best == nil {
+		return []anchor{{}}
+	}
+	return best
+}
+
+// requiredLabels are the labels of which a pod must have one to satisfy a requirement; none if it
+// can be satisfied without the key.
+func requiredLabels(r labels.Requirement) []anchor {
+	switch r.Operator() {
+	case selection.In, selection.Equals, selection.DoubleEquals:
+		var anchors []anchor
+		for value := range r.Values() {
+			anchors = append(anchors, anchor{key: r.Key(), value: value})
+		}
+		return anchors
+	case selection.Exists, selection.GreaterThan, selection.LessThan:
+		return []anchor{{key: r.Key(), anyValue: true}}
+	default: // NotIn and DoesNotExist match pods without the key
+		return nil
+	}
+}

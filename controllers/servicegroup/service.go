@@ -1,0 +1,160 @@
+package servicegroup
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/servicegroup-dev/servicegroup/api/v1alpha1"
+	"github.com/servicegroup-dev/servicegroup/internal/plan"
+)
+
+// absentVersion is a resourceVersion that no object can have: etcd's first revision is the empty
+// store. A server-side apply that carries it creates an object, and conflicts if there is one: the
+// registry compares versions only with an object that exists (registry/generic/registry/store.go).
+// Without it, a Service that somebody creates between our look and our apply would be taken over.
+const absentVersion = "1"
+
+// serviceState is the generated Service after this reconciliation's try.
+type serviceState struct {
+	// service is the generated Service as it is; nil when there is none.
+	service *corev1.Service
+	// problems and refusal say why it is not as the spec asks.
+	problems []plan.Problem
+	refusal  *plan.Refusal
+	// retryAfter is when to try again although nothing changed; 0 is never.
+	retryAfter time.Duration
+}
+
+// reconcileService gets the Service and writes it if it is not as the spec asks.
+func (r *Reconciler) reconcileService(ctx context.Context, sg *v1alpha1.ServiceGroup) (serviceState, error) {
+	key := client.ObjectKeyFromObject(sg)
+	svc, err := r.getService(ctx, key)
+	if err != nil {
+		return serviceState{}, err
+	}
+	state := serviceState{service: svc}
+	if svc != nil && plan.OwnershipOf(svc, sg) != plan.Ours {
+		state.service = nil
+		refusal := nameTaken(svc, plan.OwnershipOf(svc, sg))
+		state.refusal = &refusal
+		state.retryAfter = r.memory.refuse(key, attempt{sg.UID, sg.Generation, svc.UID}, refusal)
+		return state, nil
+	}
+	if state.problems = plan.Validate(&sg.Spec); len(state.problems) > 0 {
+		return state, nil
+	}
+	if svc != nil && !svc.DeletionTimestamp.IsZero() {
+		return state, nil // its end is an event, and then it comes back
+	}
+	return r.writeService(ctx, sg, state)
+}
+
+// getService gets the Service from the cache, and from the API server if it is not there: the cache
+// lags, and does not hold Services without our label.
+func (r *Reconciler) getService(ctx context.Context, key types.NamespacedName) (*corev1.Service, error) {
+	svc := &corev1.Service{}
+	err := r.client.Get(ctx, key, svc)
+	if apierrors.IsNotFound(err) {
+		err = r.live.Get(ctx, key, svc)
+	}
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("getting Service: %w", err)
+	}
+	return svc, nil
+}
+
+// writeService makes the one change that the Service needs, unless the same was refused a moment
+// ago. A refusal leaves the Service as it is.
+func (r *Reconciler) writeService(ctx context.Context, sg *v1alpha1.ServiceGroup, state serviceState) (serviceState, error) {
+	key, try := client.ObjectKeyFromObject(sg), attempt{group: sg.UID, generation: sg.Generation}
+	var diff plan.ServiceDiff
+	if state.service != nil {
+		try.service = state.service.UID
+		var err error
+		if diff, err = plan.DiffService(state.service, sg); err != nil {
+			return serviceState{}, err
+		}
+		if diff.Empty() {
+			r.memory.accept(key)
+			return state, nil
+		}
+	}
+	if refusal, wait := r.memory.recall(key, try); refusal != nil {
+		state.refusal, state.retryAfter = refusal, wait
+		return state, nil
+	}
+	written, err := r.createOrUpdate(ctx, sg, state.service, diff)
+	if err != nil {
+		refusal, err := r.refusalOf(ctx, sg, err)
+		if err != nil {
+			return serviceState{}, err
+		}
+		state.refusal, state.retryAfter = refusal, r.memory.refuse(key, try, *refusal)
+		return state, nil
+	}
+	r.memory.accept(key)
+	state.service = written
+	return state, nil
+}
+
+func (r *Reconciler) createOrUpdate(ctx context.Context, sg *v1alpha1.ServiceGroup, live *corev1.Service, diff plan.ServiceDiff) (*corev1.Service, error) {
+	if live == nil {
+		return r.createService(ctx, sg)
+	}
+	if diff.Repair != nil {
+		if err := r.repairService(ctx, live, diff.Repair); err != nil {
+			return nil, err
+		}
+	}
+	want := plan.Service(sg).WithUID(live.UID) // the Service we looked at, not one that replaced it
+	return r.applyService(ctx, want)
+}
+
+// createService creates the Service with the addresses that status remembers. If those are no
+// longer to be had, serving at new ones is better than not serving.
+func (r *Reconciler) createService(ctx context.Context, sg *v1alpha1.ServiceGroup) (*corev1.Service, error) {
+	want, restored := plan.RestoredService(sg)
+	svc, err := r.applyService(ctx, want.WithResourceVersion(absentVersion))
+	if !restored || !apierrors.IsInvalid(err) {
+		return svc, err
+	}
+	log.FromContext(ctx).Info("The addresses in status are taken, asking for new ones", "cause", err.Error())
+	return r.applyService(ctx, plan.Service(sg).WithResourceVersion(absentVersion))
+}
+
+// applyService applies the Service. It takes back what others overwrote.
+func (r *Reconciler) applyService(ctx context.Context, want *corev1ac.ServiceApplyConfiguration) (*corev1.Service, error) {
+	body, err := json.Marshal(want)
+	if err != nil {
+		return nil, fmt.Errorf("encoding Service: %w", err)
+	}
+	svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: *want.Name, Namespace: *want.Namespace}}
+	err = r.client.Patch(ctx, svc, client.RawPatch(types.ApplyPatchType, body), client.FieldOwner(v1alpha1.ManagedBy), client.ForceOwnership)
+	if err != nil {
+		return nil, fmt.Errorf("applying Service: %w", err)
+	}
+	return svc, nil
+}
+
+// repairService undoes by a merge patch what others did to the Service and an apply cannot undo.
+func (r *Reconciler) repairService(ctx context.Context, live *corev1.Service, patch []byte) error {
+	target := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: live.Name, Namespace: live.Namespace}}
+	err := r.client.Patch(ctx, target, client.RawPatch(types.MergePatchType, patch), client.FieldOwner(v1alpha1.ManagedBy))
+	if err != nil {
+		return fmt.Errorf("repairing Service: %w", err)
+	}
+	return nil
+}

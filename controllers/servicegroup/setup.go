@@ -1,0 +1,144 @@
+package servicegroup
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	endpointsliceutil "k8s.io/endpointslice/util"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/source"
+
+	"github.com/servicegroup-dev/servicegroup/api/v1alpha1"
+)
+
+// controllerName names the controller in logs, metrics and events.
+const controllerName = "servicegroup"
+
+// What the manager may do, and nothing else. The finalizers subresources are what the admission
+// plugin OwnerReferencesPermissionEnforcement asks of whoever sets blockOwnerDeletion.
+//
+// +kubebuilder:rbac:groups=net.servicegroup.dev,resources=servicegroups,verbs=list;watch
+// +kubebuilder:rbac:groups=net.servicegroup.dev,resources=servicegroups/status,verbs=update
+// +kubebuilder:rbac:groups=net.servicegroup.dev,resources=servicegroups/finalizers,verbs=update
+// +kubebuilder:rbac:groups="",resources=services,verbs=get;list;watch;create;patch
+// +kubebuilder:rbac:groups="",resources=services/finalizers,verbs=update
+// +kubebuilder:rbac:groups=discovery.k8s.io,resources=endpointslices,verbs=list;watch;create;update;delete
+// +kubebuilder:rbac:groups="",resources=pods;nodes,verbs=list;watch
+// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
+
+// Options tune the controller. The zero value is good for a cluster of any usual size.
+type Options struct {
+	// Concurrency is how many ServiceGroups are reconciled at once. Default 4.
+	Concurrency int
+	// CountRefresh is how late the numbers of pods in status may be when they change without
+	// becoming or ceasing to be zero. Default 10 s.
+	CountRefresh time.Duration
+	// RetryMin and RetryMax bound how often a refused Service is tried again while the spec stays
+	// the same; the wait doubles each time. Default 5 s and 5 min.
+	RetryMin, RetryMax time.Duration
+	// Clock is for tests. Default: the real one.
+	Clock clock.PassiveClock
+}
+
+func (o Options) withDefaults() Options {
+	if o.Concurrency == 0 {
+		o.Concurrency = 4
+	}
+	if o.CountRefresh == 0 {
+		o.CountRefresh = 10 * time.Second
+	}
+	if o.RetryMin == 0 {
+		o.RetryMin = 5 * time.Second
+	}
+	if o.RetryMax == 0 {
+		o.RetryMax = max(5*time.Minute, o.RetryMin)
+	}
+	if o.Clock == nil {
+		o.Clock = clock.RealClock{}
+	}
+	return o
+}
+
+// Validate returns what is wrong with the options.
+func (o Options) Validate() error {
+	switch {
+	case o.Concurrency < 0:
+		return fmt.Errorf("concurrency %d: must be at least 1", o.Concurrency)
+	case o.CountRefresh < 0:
+		return fmt.Errorf("count refresh %s: must not be negative", o.CountRefresh)
+	case o.RetryMin < 0 || o.RetryMax < 0:
+		return fmt.Errorf("retry from %s to %s: must not be negative", o.RetryMin, o.RetryMax)
+	case o.RetryMax != 0 && o.RetryMax < o.RetryMin:
+		return fmt.Errorf("retry from %s to %s: the first must not exceed the second", o.RetryMin, o.RetryMax)
+	}
+	return nil
+}
+
+// Setup adds the controller to a manager whose cache was built with CacheOptions.
+func Setup(ctx context.Context, mgr manager.Manager, options Options) error {
+	if err := options.Validate(); err != nil {
+		return fmt.Errorf("checking the options of the controller: %w", err)
+	}
+	options = options.withDefaults()
+	if err := addIndexes(ctx, mgr.GetFieldIndexer()); err != nil {
+		return err
+	}
+	r := newReconciler(mgr, options)
+	cache := mgr.GetCache()
+	err := builder.ControllerManagedBy(mgr).Named(controllerName).
+		For(&v1alpha1.ServiceGroup{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		WatchesRawSource(source.Kind(cache, &corev1.Service{}, serviceHandler())).
+		WatchesRawSource(source.Kind(cache, &discoveryv1.EndpointSlice{}, sliceHandler(r.tracker, r.memory))).
+		WatchesRawSource(source.Kind(cache, &corev1.Pod{}, podHandler(r.index))).
+		WatchesRawSource(source.Kind(cache, &corev1.Node{}, nodeHandler(mgr.GetClient(), r.index))).
+		WithOptions(controller.Options{MaxConcurrentReconciles: options.Concurrency}).
+		Complete(r)
+	if err != nil {
+		return fmt.Errorf("building the controller: %w", err)
+	}
+	return nil
+}
+
+func newReconciler(mgr manager.Manager, options Options) *Reconciler {
+	return &Reconciler{
+		client:  mgr.GetClient(),
+		live:    mgr.GetAPIReader(),
+		events:  mgr.GetEventRecorder(controllerName),
+		planner: endpointSlicePlanner{},
+		tracker: endpointsliceutil.NewEndpointSliceTracker(),
+		trigger: endpointsliceutil.NewTriggerTimeTracker(),
+		index:   newPodIndex(),
+		memory:  newMemory(options),
+		options: options,
+	}
+}
+
+// Fields of the caches' own indexes.
+const (
+	fieldNode    = "spec.nodeName"
+	fieldService = "service"
+)
+
+func addIndexes(ctx context.Context, indexer client.FieldIndexer) error {
+	err := indexer.IndexField(ctx, &corev1.Pod{}, fieldNode, func(o client.Object) []string {
+		return []string{o.(*corev1.Pod).Spec.NodeName}
+	})
+	if err != nil {
+		return fmt.Errorf("indexing pods by node: %w", err)
+	}
+	err = indexer.IndexField(ctx, &discoveryv1.EndpointSlice{}, fieldService, func(o client.Object) []string {
+		return sliceServices(o.(*discoveryv1.EndpointSlice))
+	})
+	if err != nil {
+		return fmt.Errorf("indexing EndpointSlices by Service: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,78 @@
+package servicegroup
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/servicegroup-dev/servicegroup/api/v1alpha1"
+	"github.com/servicegroup-dev/servicegroup/internal/plan"
+)
+
+// maxNote is the size of an event's note that the API server takes.
+const maxNote = 1024
+
+// reconcileStatus writes the status if what it says changed, and then the events of that change. If
+// only numbers of pods changed it returns how long they may wait.
+func (r *Reconciler) reconcileStatus(ctx context.Context, sg *v1alpha1.ServiceGroup, status v1alpha1.ServiceGroupStatus) (wait time.Duration, err error) {
+	key := client.ObjectKeyFromObject(sg)
+	switch plan.DiffStatus(&sg.Status, &status) {
+	case plan.Unchanged:
+		r.memory.countsWritten(key)
+		return 0, nil
+	case plan.CountsChanged:
+		if due, wait := r.memory.deferCounts(key); !due {
+			return wait, nil
+		}
+	}
+	updated := sg.DeepCopy()
+	updated.Status = status
+	updated.Status.Conditions = r.withTimes(sg.Status.Conditions, status.Conditions)
+	if err := r.client.Status().Update(ctx, updated, client.FieldOwner(v1alpha1.ManagedBy)); err != nil {
+		return 0, fmt.Errorf("updating status: %w", err)
+	}
+	r.memory.countsWritten(key)
+	r.recordTransitions(sg, updated)
+	return 0, nil
+}
+
+// withTimes gives every condition the time at which its status last changed.
+func (r *Reconciler) withTimes(old, now []metav1.Condition) []metav1.Condition {
+	out := make([]metav1.Condition, 0, len(now))
+	for _, condition := range now {
+		condition.LastTransitionTime = metav1.NewTime(r.options.Clock.Now())
+		if before := apimeta.FindStatusCondition(old, condition.Type); before != nil && before.Status == condition.Status {
+			condition.LastTransitionTime = before.LastTransitionTime
+		}
+		out = append(out, condition)
+	}
+	return out
+}
+
+// recordTransitions records an event for every condition whose status or reason changed. A
+// ServiceGroup that starts without endpoints is no event: every one does.
+func (r *Reconciler) recordTransitions(before, after *v1alpha1.ServiceGroup) {
+	for _, now := range after.Status.Conditions {
+		old := apimeta.FindStatusCondition(before.Status.Conditions, now.Type)
+		if old == nil && now.Type == v1alpha1.ConditionReady && now.Status != metav1.ConditionTrue {
+			continue
+		}
+		if old != nil && old.Status == now.Status && old.Reason == now.Reason {
+			continue
+		}
+		kind := corev1.EventTypeNormal
+		if now.Status == metav1.ConditionFalse {
+			kind = corev1.EventTypeWarning
+		}
+		note := now.Message
+		if len(note) > maxNote {
+			note = note[:maxNote-3] + "..."
+		}
+		r.events.Eventf(after, nil, kind, now.Reason, "Reconcile", "%s", note)
+	}
+}

@@ -1,0 +1,128 @@
+package plan
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/servicegroup-dev/servicegroup/api/v1alpha1"
+)
+
+// maxListed bounds the items a message lists; nobody reads more.
+const maxListed = 10
+
+// Refusal is why a Service could not be written although the spec has no problem of its own.
+type Refusal struct {
+	// Reason is one of the reasons of ConditionAccepted.
+	Reason string
+	// Message names field, value, cause and remedy.
+	Message string
+}
+
+// conditions decides all conditions of a ServiceGroup.
+//
+// Accepted is False
+//   - InvalidSpec: the spec has problems (Validate);
+//   - NameTaken, NodePortUnavailable, ClusterIPUnavailable, Refused: the Service could not be
+//     written (Refusal).
+//
+// Ready is False
+//   - NotAccepted: there is no Service, so nothing is served;
+//   - NoReadyEndpoints: a port of what is served has no ready endpoint.
+//
+// While Accepted is False, Ready speaks of what was served before and goes on being served.
+func conditions(o Outcome) []metav1.Condition {
+	accepted := metav1.Condition{
+		Type: v1alpha1.ConditionAccepted, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonAccepted,
+		Message: fmt.Sprintf("Service %s serves this spec", o.Group.Name),
+	}
+	switch {
+	case len(o.Problems) > 0:
+		accepted.Status, accepted.Reason = metav1.ConditionFalse, v1alpha1.ReasonInvalidSpec
+		accepted.Message = joinListed(texts(o.Problems), ". ")
+	case o.Refusal != nil:
+		accepted.Status, accepted.Reason, accepted.Message = metav1.ConditionFalse, o.Refusal.Reason, o.Refusal.Message
+	}
+	if accepted.Status == metav1.ConditionFalse && o.Service != nil {
+		accepted.Message += ". What was served before goes on being served"
+	}
+	ready := readyCondition(o)
+	accepted.ObservedGeneration, ready.ObservedGeneration = o.Group.Generation, o.Group.Generation
+	return []metav1.Condition{accepted, ready}
+}
+
+func readyCondition(o Outcome) metav1.Condition {
+	ready := metav1.Condition{
+		Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonEndpointsReady,
+		Message: "every port has a ready endpoint",
+	}
+	if o.Service == nil {
+		ready.Status, ready.Reason = metav1.ConditionFalse, v1alpha1.ReasonNotAccepted
+		ready.Message = "nothing is served before the spec is accepted"
+		return ready
+	}
+	if without := portsWithoutEndpoint(o); len(without) > 0 {
+		ready.Status, ready.Reason = metav1.ConditionFalse, v1alpha1.ReasonNoReadyEndpoints
+		ready.Message = "no ready endpoint for " + joinListed(without, "; for ")
+	}
+	for _, m := range o.Members {
+		if m.LeftOut > 0 {
+			ready.Message += fmt.Sprintf("; group %s leaves out pods whose address no EndpointSlice may have (loopback, link-local, multicast)", m.Group)
+		}
+	}
+	return ready
+}
+
+func portsWithoutEndpoint(o Outcome) []string {
+	ready := readyPorts(o.Slices)
+	var out []string
+	for i := range o.Served.Ports {
+		port := &o.Served.Ports[i]
+		if ready[portName{port.Name, protocolOf(port)}] {
+			continue
+		}
+		title := fmt.Sprintf("%d/%s", port.Port, protocolOf(port))
+		if port.Name != "" {
+			title = fmt.Sprintf("%s (%s)", port.Name, title)
+		}
+		out = append(out, fmt.Sprintf("port %s: %s", title, joinListed(whyNotReady(o, port), ", ")))
+	}
+	return out
+}
+
+// whyNotReady says for each group of a port why it has no ready endpoint there. It counts nothing,
+// so that the message stays the same while pods come and go.
+func whyNotReady(o Outcome, port *v1alpha1.Port) []string {
+	var why []string
+	for _, group := range o.Served.groupsOf(port) {
+		at := slices.IndexFunc(o.Members, func(m Membership) bool { return m.Group == group })
+		target, _ := targetOf(port, group)
+		switch {
+		case at < 0 || o.Members[at].Matched == 0:
+			why = append(why, "group "+group+" selects no pod")
+		case o.Members[at].Ready > 0 && target.Type == intstr.String:
+			why = append(why, fmt.Sprintf("no ready pod of group %s has a container port named %s with protocol %s", group, target.StrVal, protocolOf(port)))
+		default:
+			why = append(why, "group "+group+" has no ready pod")
+		}
+	}
+	return why
+}
+
+func texts(problems []Problem) []string {
+	out := make([]string, 0, len(problems))
+	for _, p := range problems {
+		out = append(out, p.String())
+	}
+	return out
+}
+
+func joinListed(items []string, separator string) string {
+	if more := len(items) - maxListed; more > 0 {
+		items = append(slices.Clone(items[:maxListed]), fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(items, separator)
+}

@@ -1,0 +1,97 @@
+package plan
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
+)
+
+// Nodes are the nodes that exist, by name.
+type Nodes map[string]*corev1.Node
+
+// Membership is a group with the pods it selects.
+type Membership struct {
+	// Group is the group's name.
+	Group string
+	// Pods are those that become endpoints, by name. They are shared with the caller's pods.
+	Pods []*corev1.Pod
+	// Matched counts the pods the selector matches that have an address and have not finished.
+	Matched int32
+	// Ready counts those of Pods that are ready and not terminating.
+	Ready int32
+	// LeftOut counts the matched pods with an address that the API server refuses in an
+	// EndpointSlice: one of them would cost all the others of its slice.
+	LeftOut int32
+}
+
+// Members computes the members of every group of a served spec, in the order of its groups. A pod
+// on a node that does not exist is no endpoint, as in core: it is what a deleted node leaves behind.
+func Members(served Served, pods []*corev1.Pod, nodes Nodes) ([]Membership, error) {
+	selectors, err := served.Selectors()
+	if err != nil {
+		return nil, err
+	}
+	sorted := slices.SortedFunc(slices.Values(pods), func(a, b *corev1.Pod) int { return cmp.Compare(a.Name, b.Name) })
+	members := make([]Membership, len(selectors))
+	for i := range selectors {
+		members[i].Group = served.Groups[i].Name
+	}
+	for _, pod := range sorted {
+		if !Eligible(pod) {
+			continue
+		}
+		for i := range selectors {
+			if selectors[i].Matches(labels.Set(pod.Labels)) {
+				members[i].add(pod, nodes)
+			}
+		}
+	}
+	return members, nil
+}
+
+func (m *Membership) add(pod *corev1.Pod, nodes Nodes) {
+	m.Matched++
+	if !routable(pod) {
+		m.LeftOut++
+		return
+	}
+	if nodes[pod.Spec.NodeName] == nil {
+		return
+	}
+	m.Pods = append(m.Pods, pod)
+	if Ready(pod) {
+		m.Ready++
+	}
+}
+
+// Eligible says whether a pod can be an endpoint at all: it has an address and has not finished.
+func Eligible(pod *corev1.Pod) bool {
+	return len(pod.Status.PodIPs) > 0 && pod.Status.Phase != corev1.PodSucceeded && pod.Status.Phase != corev1.PodFailed
+}
+
+// Ready says whether a pod takes new connections.
+func Ready(pod *corev1.Pod) bool {
+	return pod.DeletionTimestamp == nil && ReadyCondition(pod)
+}
+
+// ReadyCondition says whether the pod's condition Ready is true, also while it terminates.
+func ReadyCondition(pod *corev1.Pod) bool {
+	return slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+	})
+}
+
+// routable says whether the API server takes all addresses of a pod in an EndpointSlice. It refuses
+// unspecified, loopback, link-local and multicast ones (ValidateEndpointIP), since endpoints of
+// such addresses would reach the node itself (CVE-2021-25737).
+func routable(pod *corev1.Pod) bool {
+	return !slices.ContainsFunc(pod.Status.PodIPs, func(ip corev1.PodIP) bool {
+		addr, err := netip.ParseAddr(ip.IP)
+		addr = addr.Unmap()
+		return err != nil || addr.IsUnspecified() || addr.IsLoopback() || addr.IsLinkLocalUnicast() ||
+			addr.IsLinkLocalMulticast() || addr.IsMulticast()
+	})
+}

@@ -1,0 +1,103 @@
+package plan
+
+import (
+	"cmp"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+
+	"github.com/servicegroup-dev/servicegroup/api/v1alpha1"
+)
+
+// MaxEndpointsPerSlice is the size of an EndpointSlice, the default of kube-controller-manager
+// (--max-endpoints-per-slice).
+const MaxEndpointsPerSlice = 100
+
+// GroupService is the synthetic Service from which the EndpointSlices of one group are built: the
+// generated Service with the ports that lead to this group, their targetPorts as this group's
+// backends say, and the labels that the slices carry.
+func GroupService(svc *corev1.Service, served Served, group string) *corev1.Service {
+	out := &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{
+			Name: svc.Name, Namespace: svc.Namespace, UID: svc.UID,
+			CreationTimestamp: svc.CreationTimestamp, DeletionTimestamp: svc.DeletionTimestamp,
+			Labels: map[string]string{
+				v1alpha1.LabelServiceProxyName: v1alpha1.ServiceProxyName,
+				v1alpha1.LabelGroup:            group,
+			},
+		},
+		Spec: corev1.ServiceSpec{
+			Type: svc.Spec.Type, ClusterIP: svc.Spec.ClusterIP,
+			ClusterIPs: slices.Clone(svc.Spec.ClusterIPs), IPFamilies: slices.Clone(svc.Spec.IPFamilies),
+			PublishNotReadyAddresses: svc.Spec.PublishNotReadyAddresses,
+		},
+	}
+	for i := range served.Ports {
+		port := &served.Ports[i]
+		target, ok := targetOf(port, group)
+		if !ok {
+			continue
+		}
+		out.Spec.Ports = append(out.Spec.Ports, corev1.ServicePort{
+			Name: port.Name, Protocol: protocolOf(port), AppProtocol: port.AppProtocol,
+			Port: port.Port, TargetPort: target,
+		})
+	}
+	return out
+}
+
+// Slices are the changes to the EndpointSlices of a Service, and the result.
+type Slices struct {
+	Create []*discoveryv1.EndpointSlice
+	Update []*discoveryv1.EndpointSlice
+	Delete []*discoveryv1.EndpointSlice
+	// Final are all slices as they will be.
+	Final []*discoveryv1.EndpointSlice
+}
+
+// Existing are the EndpointSlices found under a Service's name.
+type Existing struct {
+	// ByGroup are those that belong to a group, by its name.
+	ByGroup map[string][]*discoveryv1.EndpointSlice
+	// Stray are those to delete: of a group that is gone, of an earlier Service of the same name,
+	// or taken out of their place by hand.
+	Stray []*discoveryv1.EndpointSlice
+}
+
+// SortSlices tells the slices of the groups from the stray ones, both by name.
+func SortSlices(svc *corev1.Service, served Served, found []*discoveryv1.EndpointSlice) Existing {
+	existing := Existing{ByGroup: map[string][]*discoveryv1.EndpointSlice{}}
+	sorted := slices.SortedFunc(slices.Values(found), func(a, b *discoveryv1.EndpointSlice) int { return cmp.Compare(a.Name, b.Name) })
+	for _, slice := range sorted {
+		group := slice.Labels[v1alpha1.LabelGroup]
+		if !served.has(group) || !metav1.IsControlledBy(slice, svc) || slice.Labels[discoveryv1.LabelServiceName] != svc.Name {
+			existing.Stray = append(existing.Stray, slice)
+			continue
+		}
+		existing.ByGroup[group] = append(existing.ByGroup[group], slice)
+	}
+	return existing
+}
+
+// portName identifies a port in EndpointSlices, which do not carry the Service's port number.
+type portName struct {
+	name     string
+	protocol corev1.Protocol
+}
+
+// readyPorts are the ports with at least one ready endpoint.
+func readyPorts(final []*discoveryv1.EndpointSlice) map[portName]bool {
+	ready := map[portName]bool{}
+	for _, slice := range final {
+		if !slices.ContainsFunc(slice.Endpoints, func(e discoveryv1.Endpoint) bool { return ptr.Deref(e.Conditions.Ready, false) }) {
+			continue
+		}
+		for _, port := range slice.Ports {
+			ready[portName{ptr.Deref(port.Name, ""), ptr.Deref(port.Protocol, corev1.ProtocolTCP)}] = true
+		}
+	}
+	return ready
+}

@@ -1,0 +1,126 @@
+package plan
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
+
+	"github.com/servicegroup-dev/servicegroup/api/v1alpha1"
+)
+
+// Outcome is what a reconciliation came to, from which the status is computed.
+type Outcome struct {
+	// Group is the ServiceGroup, with the status it has.
+	Group *v1alpha1.ServiceGroup
+	// Problems are those of its spec.
+	Problems []Problem
+	// Refusal is why the API server did not take the Service; nil when it did.
+	Refusal *Refusal
+	// Service is the generated Service as it is; nil when there is none.
+	Service *corev1.Service
+	// Served is what Service was last applied from.
+	Served Served
+	// Members are the groups of Served.
+	Members []Membership
+	// Slices are all EndpointSlices as written.
+	Slices []*discoveryv1.EndpointSlice
+}
+
+// Status is the status of a ServiceGroup. Its conditions have no lastTransitionTime. Without a
+// Service the addresses of the status so far are kept: they are what RestoredService asks for.
+func Status(o Outcome) v1alpha1.ServiceGroupStatus {
+	status := v1alpha1.ServiceGroupStatus{Conditions: conditions(o)}
+	if o.Service == nil {
+		old := o.Group.Status.DeepCopy()
+		status.ClusterIP, status.ClusterIPs = old.ClusterIP, old.ClusterIPs
+		status.Ports, status.PortSummary = old.Ports, old.PortSummary
+		status.GroupSummary = fmt.Sprintf("0/%d", len(o.Group.Spec.Groups))
+		return status
+	}
+	status.ClusterIP, status.ClusterIPs = o.Service.Spec.ClusterIP, slices.Clone(o.Service.Spec.ClusterIPs)
+	status.Ports = portStatuses(o)
+	status.PortSummary = portSummary(status.Ports)
+	o.Service.Status.LoadBalancer.DeepCopyInto(&status.LoadBalancer)
+	ready := 0
+	for _, m := range o.Members {
+		status.Groups = append(status.Groups, v1alpha1.GroupStatus{Name: m.Group, Matched: m.Matched, Ready: m.Ready})
+		if m.Ready > 0 {
+			ready++
+		}
+	}
+	status.GroupSummary = fmt.Sprintf("%d/%d", ready, len(o.Members))
+	return status
+}
+
+// portStatuses are the Service's ports in the order of the served spec.
+func portStatuses(o Outcome) []v1alpha1.PortStatus {
+	var out []v1alpha1.PortStatus
+	for i := range o.Served.Ports {
+		want := portNumber{o.Served.Ports[i].Port, protocolOf(&o.Served.Ports[i])}
+		for _, p := range o.Service.Spec.Ports {
+			if want == (portNumber{p.Port, p.Protocol}) {
+				out = append(out, v1alpha1.PortStatus{Name: p.Name, Port: p.Port, Protocol: p.Protocol, NodePort: p.NodePort})
+			}
+		}
+	}
+	return out
+}
+
+// portSummary writes ports as kubectl does for Services.
+func portSummary(ports []v1alpha1.PortStatus) string {
+	parts := make([]string, 0, len(ports))
+	for _, p := range ports {
+		if p.NodePort != 0 {
+			parts = append(parts, fmt.Sprintf("%d:%d/%s", p.Port, p.NodePort, p.Protocol))
+		} else {
+			parts = append(parts, fmt.Sprintf("%d/%s", p.Port, p.Protocol))
+		}
+	}
+	return strings.Join(parts, ",")
+}
+
+// StatusChange says what a new status changes.
+type StatusChange string
+
+const (
+	// Unchanged: nothing differs.
+	Unchanged StatusChange = "Unchanged"
+	// CountsChanged: only numbers of pods differ, and none of them became or ceased to be zero.
+	// With thousands of pods that happens all the time and tells nobody anything at once.
+	CountsChanged StatusChange = "CountsChanged"
+	// Changed: something differs that a user waits for.
+	Changed StatusChange = "Changed"
+)
+
+// DiffStatus compares two statuses by meaning: the times of conditions do not count.
+func DiffStatus(old, now *v1alpha1.ServiceGroupStatus) StatusChange {
+	a, b := comparableStatus(old), comparableStatus(now)
+	if apiequality.Semantic.DeepEqual(a, b) {
+		return Unchanged
+	}
+	forgetCounts(a)
+	forgetCounts(b)
+	if apiequality.Semantic.DeepEqual(a, b) {
+		return CountsChanged
+	}
+	return Changed
+}
+
+func comparableStatus(in *v1alpha1.ServiceGroupStatus) *v1alpha1.ServiceGroupStatus {
+	out := in.DeepCopy()
+	for i := range out.Conditions {
+		out.Conditions[i].LastTransitionTime.Reset()
+	}
+	return out
+}
+
+func forgetCounts(status *v1alpha1.ServiceGroupStatus) {
+	for i := range status.Groups {
+		status.Groups[i].Matched = min(status.Groups[i].Matched, 1)
+		status.Groups[i].Ready = min(status.Groups[i].Ready, 1)
+	}
+}

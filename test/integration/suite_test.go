@@ -1,0 +1,129 @@
+package integration
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+	"sigs.k8s.io/yaml"
+
+	"github.com/servicegroup-dev/servicegroup/api/v1alpha1"
+	"github.com/servicegroup-dev/servicegroup/controllers/servicegroup"
+)
+
+const (
+	moduleRoot = "../.."
+	// countRefresh is how late pod counts in status may be in this suite.
+	countRefresh = 300 * time.Millisecond
+	// retryMin and retryMax bound the wait between two tries of a refused Service in this suite.
+	retryMin, retryMax = 100 * time.Millisecond, 500 * time.Millisecond
+)
+
+var (
+	cluster *envtest.Environment
+	scheme  = runtime.NewScheme()
+	// k8s is the user and the kubelet: it may do anything and reads past all caches.
+	k8s client.Client
+	// writes are those of the manager.
+	writes = &writeCounter{}
+)
+
+func TestIntegration(t *testing.T) {
+	RegisterFailHandler(Fail)
+	SetDefaultEventuallyTimeout(10 * time.Second)
+	SetDefaultEventuallyPollingInterval(20 * time.Millisecond)
+	SetDefaultConsistentlyDuration(700 * time.Millisecond)
+	SetDefaultConsistentlyPollingInterval(20 * time.Millisecond)
+	RunSpecs(t, "Operator")
+}
+
+var _ = BeforeSuite(func() {
+	log.SetLogger(GinkgoLogr)
+	Expect(clientgoscheme.AddToScheme(scheme)).To(Succeed())
+	Expect(v1alpha1.AddToScheme(scheme)).To(Succeed())
+
+	config := startCluster()
+	var err error
+	k8s, err = client.New(config, client.Options{Scheme: scheme})
+	Expect(err).NotTo(HaveOccurred())
+	startManager(addManagerUser(config))
+})
+
+// startCluster starts etcd and kube-apiserver, dual-stack, and checking what blockOwnerDeletion
+// needs.
+func startCluster() *rest.Config {
+	assets := os.Getenv("KUBEBUILDER_ASSETS")
+	if assets == "" {
+		var err error
+		assets, err = filepath.Abs(filepath.Join(moduleRoot, "bin", "k8s"))
+		Expect(err).NotTo(HaveOccurred())
+	}
+	cluster = &envtest.Environment{
+		CRDDirectoryPaths:     []string{filepath.Join(moduleRoot, "config", "crd")},
+		ErrorIfCRDPathMissing: true,
+		BinaryAssetsDirectory: assets,
+	}
+	server := cluster.ControlPlane.GetAPIServer().Configure()
+	server.Set("service-cluster-ip-range", "10.0.0.0/16,fd00:10::/112")
+	server.Set("enable-admission-plugins", "OwnerReferencesPermissionEnforcement")
+	cluster.ControlPlane.Etcd = &envtest.Etcd{}
+	cluster.ControlPlane.Etcd.Configure().Set("unsafe-no-fsync", "true")
+	config, err := cluster.Start()
+	Expect(err).NotTo(HaveOccurred(), "starting etcd and kube-apiserver from %s (make tools builds them)", assets)
+	DeferCleanup(func() { Expect(cluster.Stop()).To(Succeed()) })
+	config.QPS, config.Burst = -1, -1
+	return config
+}
+
+// addManagerUser returns the configuration of a user who may do what config/rbac/role.yaml says.
+func addManagerUser(admin *rest.Config) *rest.Config {
+	text, err := os.ReadFile(filepath.Join(moduleRoot, "config", "rbac", "role.yaml"))
+	Expect(err).NotTo(HaveOccurred())
+	role := &rbacv1.ClusterRole{}
+	Expect(yaml.UnmarshalStrict(text, role)).To(Succeed())
+	Expect(k8s.Create(context.Background(), role)).To(Succeed())
+	Expect(k8s.Create(context.Background(), &rbacv1.ClusterRoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: role.Name},
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role.Name},
+		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: "manager"}},
+	})).To(Succeed())
+	user, err := cluster.AddUser(envtest.User{Name: "manager"}, admin)
+	Expect(err).NotTo(HaveOccurred())
+	config := user.Config()
+	config.QPS, config.Burst = -1, -1
+	config.WrapTransport = writes.wrap
+	return config
+}
+
+func startManager(config *rest.Config) {
+	ctx, stop := context.WithCancel(context.Background())
+	mgr, err := ctrl.NewManager(config, ctrl.Options{
+		Scheme: scheme, Cache: servicegroup.CacheOptions(),
+		Metrics: metricsserver.Options{BindAddress: "0"},
+	})
+	Expect(err).NotTo(HaveOccurred())
+	Expect(servicegroup.Setup(ctx, mgr, servicegroup.Options{
+		CountRefresh: countRefresh, RetryMin: retryMin, RetryMax: retryMax,
+	})).To(Succeed())
+	stopped := make(chan error, 1)
+	go func() { stopped <- mgr.Start(ctx) }()
+	DeferCleanup(func() {
+		stop()
+		Eventually(stopped).Should(Receive(Succeed()))
+	})
+	Expect(mgr.GetCache().WaitForCacheSync(ctx)).To(BeTrue())
+}
