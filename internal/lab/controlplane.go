@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"sync"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
@@ -22,9 +24,11 @@ type ControlPlane struct {
 	token   string
 	ca      []byte
 
-	apiServer program
-	processes []*Process // in order of start
-	apiserver *Process
+	apiServer program  // how to start kube-apiserver (again)
+	serving   *Process // kube-apiserver; nil while stopped
+
+	mu        sync.Mutex
+	processes []*Process // everything else, in order of start
 }
 
 // ControlPlaneOptions are what differs between clusters. The zero value is a single-stack (IPv4)
@@ -67,11 +71,9 @@ func (c *ControlPlane) start(ctx context.Context) error {
 		return err
 	}
 	// kube-apiserver waits for etcd by itself.
-	process, err := etcd.launch()
-	if err != nil {
+	if _, err := c.run(ctx, etcd); err != nil {
 		return err
 	}
-	c.processes = append(c.processes, process)
 	if err := c.startAPIServer(ctx); err != nil {
 		return err
 	}
@@ -97,6 +99,17 @@ func (c *ControlPlane) writeFiles() error {
 	return c.writeKubeconfig(c.Kubeconfig(), rest.ImpersonationConfig{})
 }
 
+// run starts a program that Close ends.
+func (c *ControlPlane) run(ctx context.Context, p program) (*Process, error) {
+	process, err := p.start(ctx)
+	if err == nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.processes = append(c.processes, process)
+	}
+	return process, err
+}
+
 func (c *ControlPlane) path(name string) string { return filepath.Join(c.dir, name) }
 
 func (c *ControlPlane) startAPIServer(ctx context.Context) error {
@@ -104,7 +117,7 @@ func (c *ControlPlane) startAPIServer(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c.apiserver = process
+	c.serving = process
 	client, err := kubernetes.NewForConfig(c.Config())
 	if err != nil {
 		return fmt.Errorf("creating a client: %w", err)
@@ -118,14 +131,14 @@ func (c *ControlPlane) startAPIServer(ctx context.Context) error {
 
 // StopAPIServer kills kube-apiserver, as in an outage. etcd keeps what it knows.
 func (c *ControlPlane) StopAPIServer() error {
-	err := c.apiserver.kill()
-	c.apiserver = nil
+	err := c.serving.kill()
+	c.serving = nil
 	return err
 }
 
 // StartAPIServer starts kube-apiserver again after StopAPIServer and waits until it is ready.
 func (c *ControlPlane) StartAPIServer(ctx context.Context) error {
-	if c.apiserver != nil {
+	if c.serving != nil {
 		return errors.New("starting kube-apiserver: it is running")
 	}
 	return c.startAPIServer(ctx)
@@ -154,17 +167,18 @@ func (c *ControlPlane) AuditLogPath() string { return c.path("audit.log") }
 
 // Close ends every program the control plane started, the last one first, and deletes its files.
 func (c *ControlPlane) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	var problems []error
-	for len(c.processes) > 1 {
-		last := len(c.processes) - 1
-		problems = append(problems, c.processes[last].Stop())
-		c.processes = c.processes[:last]
+	// Nobody will miss the state, so the API server and etcd, which is the first, need not put it
+	// in order.
+	for i, process := range slices.Backward(c.processes) {
+		if i == 0 {
+			problems = append(problems, c.serving.kill(), process.kill())
+			break
+		}
+		problems = append(problems, process.Stop())
 	}
-	// Nobody will miss the state, so the API server and etcd need not put it in order.
-	problems = append(problems, c.apiserver.kill())
-	for _, etcd := range c.processes {
-		problems = append(problems, etcd.kill())
-	}
-	c.apiserver, c.processes = nil, nil
+	c.serving, c.processes = nil, nil
 	return errors.Join(append(problems, os.RemoveAll(c.dir))...)
 }

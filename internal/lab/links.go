@@ -1,17 +1,22 @@
 package lab
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
+
+// linkBound is how long a link may take to come up.
+const linkBound = 5 * time.Second
 
 // hostSysctls make a host's addresses usable at once (no duplicate address detection) and keep it
 // from dropping what an asymmetric route brings; they are set before it has a link.
@@ -155,6 +160,24 @@ func deleteRoutes(handle *netlink.Handle, prefixes ...netip.Prefix) error {
 		}
 	}
 	return nil
+}
+
+// awaitUp waits until the kernel's link watcher has noticed that the links have a carrier. Until
+// then they drop what is sent, and a lost first packet costs its sender a second. (Since Linux 6.8
+// asking is enough.)
+func awaitUp(handle *netlink.Handle, names ...string) error {
+	return poll(context.Background(), linkBound, nil, func(context.Context) error {
+		for _, name := range names {
+			link, err := handle.LinkByName(name)
+			if err != nil {
+				return fmt.Errorf("finding link %s: %w", name, err)
+			}
+			if link.Attrs().OperState != netlink.OperUp {
+				return fmt.Errorf("link %s to be up (it is %s)", name, link.Attrs().OperState)
+			}
+		}
+		return nil
+	})
 }
 
 func deleteLink(handle *netlink.Handle, name string) error {

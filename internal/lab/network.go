@@ -190,6 +190,9 @@ func (n *Network) connect(name string, number int, sysctls []string) (*Host, err
 			addresses: []netip.Prefix{fabricPrefix(v4), fabricPrefix(v6)},
 		}.apply()
 	}
+	if err == nil {
+		err = awaitUp(n.handle, cable.near, fabricLink)
+	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("connecting %s: %w", name, err), removeNamespace(name, host.namespace))
 	}

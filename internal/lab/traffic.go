@@ -22,7 +22,7 @@ func (h *Host) Ask(ctx context.Context, network, address string) (string, error)
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	if strings.HasPrefix(network, "udp") {
-		answer, err := h.askUDP(ctx, network, address)
+		answer, err := h.AskUDP(ctx, network, address)
 		name, _, _ := strings.Cut(answer, " ")
 		return name, err
 	}
@@ -67,7 +67,9 @@ func (h *Host) get(ctx context.Context, url string) ([]byte, error) {
 	return io.ReadAll(response.Body)
 }
 
-func (h *Host) askUDP(ctx context.Context, network, address string) (string, error) {
+// AskUDP sends one datagram (network udp, udp4 or udp6) and returns the whole answer, "<name> <client
+// address>".
+func (h *Host) AskUDP(ctx context.Context, network, address string) (string, error) {
 	conn, err := h.Dial(ctx, network, address)
 	if err != nil {
 		return "", err

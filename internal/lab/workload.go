@@ -101,7 +101,10 @@ func (w *Workload) connect() error {
 	if err := onNode.apply(); err != nil {
 		return err
 	}
-	return inPod.apply()
+	if err := inPod.apply(); err != nil {
+		return err
+	}
+	return awaitUp(w.Node.handle, w.link())
 }
 
 // Remove stops the pod's servers, cutting off their connections, and takes it off the network.
