@@ -137,6 +137,16 @@ type Change struct {
 	DeleteChains []FamilyChain
 	// Forget are the clients to take out of session affinity once the rest is committed.
 	Forget []Forget
+	// UDP are the UDP frontends whose flows may lead to an endpoint that is no longer theirs, or
+	// past them, once the rest is committed.
+	UDP []Serving
+}
+
+// Serving is a frontend with every endpoint a connection to it may have; none if the frontend is
+// gone or refuses.
+type Serving struct {
+	Key       proxy.Key
+	Endpoints []proxy.Endpoint
 }
 
 // Forget names clients in the affinity maps by where they were sent.
@@ -155,5 +165,5 @@ type FamilyChain struct {
 // Empty says whether there is nothing to write.
 func (c *Change) Empty() bool {
 	return len(c.Add) == 0 && len(c.Delete) == 0 && len(c.AddChains) == 0 && len(c.DeleteChains) == 0 &&
-		len(c.Forget) == 0
+		len(c.Forget) == 0 && len(c.UDP) == 0
 }

@@ -115,20 +115,45 @@ func (u *updater) removeFrontend(was *frontend) {
 	u.forget(was, &frontend{})
 }
 
-// forget notes which endpoints a frontend with session affinity lost: their clients must move on.
+// forget notes what must not go on as before once a frontend has changed: clients with session
+// affinity to an endpoint that left, and UDP flows, which have no end that would bring them to
+// another endpoint.
 func (u *updater) forget(was, next *frontend) {
-	if was.AffinitySeconds == 0 {
-		return
-	}
-	if next.AffinitySeconds == 0 {
+	if was.AffinitySeconds > 0 && next.AffinitySeconds == 0 {
 		u.change.Forget = append(u.change.Forget, Forget{Key: was.Key})
+	}
+	key := was.Key
+	if !key.Addr.IsValid() {
+		key = next.Key
+	}
+	sticky := was.AffinitySeconds > 0 && next.AffinitySeconds > 0
+	if !sticky && key.Protocol != proxy.UDP {
 		return
 	}
-	for _, ep := range append(slices.Clone(was.Endpoints), was.ClusterEndpoints...) {
-		if !slices.Contains(next.Endpoints, ep) && !slices.Contains(next.ClusterEndpoints, ep) {
-			u.change.Forget = append(u.change.Forget, Forget{Key: was.Key, Endpoint: ep})
+	left := map[proxy.Endpoint]struct{}{}
+	for _, ep := range was.all() {
+		left[ep] = struct{}{}
+	}
+	first := len(left) == 0
+	for _, ep := range next.all() {
+		delete(left, ep)
+	}
+	if sticky {
+		for ep := range left {
+			u.change.Forget = append(u.change.Forget, Forget{Key: key, Endpoint: ep})
 		}
 	}
+	if key.Protocol == proxy.UDP && (first || len(left) > 0) {
+		u.change.UDP = append(u.change.UDP, Serving{Key: key, Endpoints: next.all()})
+	}
+}
+
+// all are the endpoints that any connection to the frontend may have.
+func (f *frontend) all() []proxy.Endpoint {
+	if len(f.ClusterEndpoints) == 0 {
+		return f.Endpoints
+	}
+	return slices.Concat(f.Endpoints, f.ClusterEndpoints)
 }
 
 // hop is a frontend's element in one of the maps that are not endpoints.

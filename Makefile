@@ -1,0 +1,89 @@
+# Targets are listed by `make help`. They need Go, make, and for what they say the Debian packages they
+# name.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo development)
+GO_TEST ?= go test -race -shuffle=on
+# Where test binaries, KUBEBUILDER_ASSETS apart, come from.
+K8S_BIN := bin/k8s
+
+##@ Use
+
+.PHONY: help
+help: ## List the targets.
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: need-nft tools-demo build ## Show the main job: one VIP, two NodePorts, two unrelated groups of pods (KEEP=1 stays up).
+	@go build -o bin/demo ./hack/demo
+	@bin/demo
+
+##@ Test
+
+.PHONY: test
+test: need-nft need-gcc tools-test build ## Run all tests: unit, operator on a real API server, real packets.
+	@echo "running unit tests, the operator's tests on a real kube-apiserver, and data-plane tests with real packets ..."
+	$(GO_TEST) ./...
+	@echo "all tests passed"
+
+.PHONY: test-unit
+test-unit: ## Run the tests of the pure rooms only, in seconds.
+	$(GO_TEST) ./internal/plan/... ./internal/proxy/... ./internal/ruleset/...
+
+.PHONY: fuzz
+fuzz: ## Fuzz the decoder of what the kernel sends, for half a minute.
+	go test -fuzz=FuzzVisitElements -fuzztime=30s ./internal/nft
+
+##@ Develop
+
+.PHONY: build
+build: ## Build bin/servicegroup, the operator and node agent.
+	@CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/servicegroup .
+
+.PHONY: generate
+generate: bin/controller-gen ## Generate deep copies, the CRD and the manager's role.
+	bin/controller-gen object paths=./api/...
+	bin/controller-gen crd paths=./api/... output:crd:dir=config/crd
+	bin/controller-gen rbac:roleName=servicegroup-manager paths=./controllers/... output:rbac:dir=config/rbac
+
+.PHONY: lint
+lint: bin/golangci-lint ## Run the linters.
+	bin/golangci-lint run ./...
+
+.PHONY: verify
+verify: generate lint ## Generate everything, lint, and fail if anything changed.
+	go mod tidy
+	go vet ./...
+	git diff --exit-code
+
+.PHONY: tools
+tools: ## Build etcd, kube-apiserver, kube-controller-manager, kube-proxy, kubectl and CoreDNS into bin/k8s.
+	@hack/build-k8s.sh etcd kube-apiserver kube-controller-manager kube-proxy kubectl coredns
+
+.PHONY: tools-demo tools-test
+tools-demo:
+	@hack/build-k8s.sh etcd kube-apiserver kubectl
+tools-test:
+	@hack/build-k8s.sh etcd kube-apiserver kubectl kube-controller-manager kube-proxy coredns
+
+bin/controller-gen: hack/tools/dev/go.mod
+	@echo "building controller-gen ..."
+	@cd hack/tools/dev && go build -o $(CURDIR)/$@ sigs.k8s.io/controller-tools/cmd/controller-gen
+
+bin/golangci-lint: hack/tools/lint/go.mod
+	@echo "building golangci-lint (about 3 minutes the first time) ..."
+	@cd hack/tools/lint && go build -o $(CURDIR)/$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+.PHONY: clean
+clean: ## Delete what was built.
+	rm -rf bin dist
+
+.PHONY: need-nft need-gcc
+need-nft:
+	@PATH=$$PATH:/usr/sbin:/sbin command -v nft >/dev/null || { echo "nft is missing: it lists what the agent programmed; get it with: apt-get install nftables" >&2; exit 1; }
+need-gcc:
+	@command -v gcc >/dev/null || { echo "gcc is missing: the race detector needs it; get it with: apt-get install gcc libc6-dev" >&2; exit 1; }

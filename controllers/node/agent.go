@@ -1,0 +1,240 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/tools/cache"
+
+	"github.com/servicegroup-dev/servicegroup/internal/conntrack"
+	"github.com/servicegroup-dev/servicegroup/internal/nft"
+	"github.com/servicegroup-dev/servicegroup/internal/proxy"
+	"github.com/servicegroup-dev/servicegroup/internal/ruleset"
+)
+
+// Agent programs the nftables of the network namespace it runs in.
+type Agent struct {
+	options Options
+	watcher *watcher
+	metrics *metrics
+	health  health
+
+	tables *nft.Tables
+	flows  *conntrack.Table
+	state  *ruleset.State
+	node   proxy.Node
+	// disputed and ignored are what was logged, so that it is logged once.
+	disputed map[proxy.Key]types.NamespacedName
+	ignored  map[types.NamespacedName]int
+}
+
+// New returns an Agent that does nothing yet.
+func New(options Options) (*Agent, error) {
+	if err := options.Validate(); err != nil {
+		return nil, fmt.Errorf("starting the agent: %w", err)
+	}
+	w, err := newWatcher(options.Client, options.NodeName)
+	if err != nil {
+		return nil, err
+	}
+	m, err := newMetrics(options.Registerer)
+	if err != nil {
+		return nil, err
+	}
+	return &Agent{options: options, watcher: w, metrics: m}, nil
+}
+
+// Run keeps the tables equal to the cluster's state until ctx ends. What it has programmed stays in
+// the kernel afterwards: a restart disturbs no connection. It returns an error only if it cannot
+// start.
+func (a *Agent) Run(ctx context.Context) error {
+	tables, err := nft.Open()
+	if err != nil {
+		return fmt.Errorf("connecting to nftables (the agent needs CAP_NET_ADMIN): %w", err)
+	}
+	defer func() { a.tables.Close() }()
+	a.tables = tables
+	if a.flows, err = conntrack.Open(); err != nil {
+		return err
+	}
+	defer a.flows.Close()
+	a.watcher.start(ctx.Done())
+	if !cache.WaitForCacheSync(ctx.Done(), a.watcher.services.HasSynced, a.watcher.slices.HasSynced, a.watcher.node.HasSynced) {
+		return nil
+	}
+	a.loop(ctx)
+	return nil
+}
+
+// retry is the pause after a failed sync: 100 ms, doubling up to 30 s.
+func retry() wait.Backoff {
+	return wait.Backoff{Duration: 100 * time.Millisecond, Factor: 2, Jitter: 0.1, Steps: 9, Cap: 30 * time.Second}
+}
+
+func (a *Agent) loop(ctx context.Context) {
+	backoff := retry()
+	for {
+		if err := a.sync(); err != nil {
+			a.failed(err)
+			if !pause(ctx, backoff.Step()) {
+				return
+			}
+			continue
+		}
+		backoff = retry()
+		select {
+		case <-ctx.Done():
+			return
+		case <-a.watcher.wake:
+		}
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
+// failed makes the next sync start from nothing: what the kernel holds is unknown now.
+func (a *Agent) failed(err error) {
+	a.options.Log.Error(err, "Programming nftables failed; everything is written anew")
+	a.metrics.failures.Inc()
+	a.health.failed(err)
+	a.state = nil
+	// An error may leave answers in the socket that the next transaction would take for its own.
+	if tables, err := nft.Open(); err == nil {
+		a.tables.Close()
+		a.tables = tables
+	}
+}
+
+// sync takes what changed and commits it.
+func (a *Agent) sync() error {
+	started := time.Now()
+	taken := a.watcher.take()
+	full := a.state == nil
+	object, err := a.watcher.nodeObject(a.options.NodeName)
+	if err != nil {
+		return fmt.Errorf("reading the node: %w", err)
+	}
+	node := computeNode(a.options.NodeName, object)
+	update := ruleset.Update{}
+	names := keys(taken.services)
+	if full {
+		a.state, a.ignored, a.disputed = ruleset.NewState(), map[types.NamespacedName]int{}, nil
+		update.Sources = computeSources(&a.options)
+	}
+	if full || !sameNode(node, a.node) {
+		names = append(names, a.watcher.allServices()...)
+		a.node = node
+	}
+	if update.Services, err = a.build(names); err != nil {
+		return err
+	}
+	result := a.state.Apply(update)
+	if err := a.commit(full, &result.Change); err != nil {
+		return err
+	}
+	if len(result.Freed) > 0 {
+		a.watcher.mark(result.Freed...)
+	}
+	a.noteConflicts(result.Conflicts)
+	a.metrics.synced(full, a.state.Len(), time.Since(started))
+	a.health.succeeded()
+	return nil
+}
+
+func (a *Agent) commit(full bool, change *ruleset.Change) error {
+	if full {
+		if err := a.tables.Replace(change); err != nil {
+			return fmt.Errorf("writing all of nftables: %w", err)
+		}
+	} else if err := a.tables.Commit(change); err != nil {
+		return fmt.Errorf("writing a change to nftables: %w", err)
+	}
+	a.metrics.wrote(change)
+	// The rules are right already; a flow that could not be ended is no reason to write them anew.
+	if ended, err := a.flows.DeleteStale(change.UDP); err != nil {
+		a.options.Log.Error(err, "Some UDP flows may go on to pods that have left until they are idle")
+	} else {
+		a.metrics.staleFlows.Add(float64(ended))
+	}
+	if !change.Empty() {
+		a.options.Log.V(1).Info("Programmed", "full", full, "added", len(change.Add), "deleted", len(change.Delete), "bytes", a.tables.BatchSize())
+	}
+	return nil
+}
+
+// build computes the proxy model of the Services of these names.
+func (a *Agent) build(names []types.NamespacedName) (map[types.NamespacedName]*proxy.Service, error) {
+	out := make(map[types.NamespacedName]*proxy.Service, len(names))
+	var errs []error
+	for _, name := range names {
+		service, endpointSlices, err := a.watcher.service(name)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("reading Service %s: %w", name, err))
+			continue
+		}
+		out[name] = nil
+		if service != nil {
+			built := proxy.Build(service, endpointSlices, a.node)
+			out[name] = &built
+		}
+		a.noteIgnored(name, out[name])
+	}
+	return out, errors.Join(errs...)
+}
+
+// noteIgnored logs, when their number changes, that endpoints of a Service were left out.
+func (a *Agent) noteIgnored(name types.NamespacedName, service *proxy.Service) {
+	var addresses []string
+	if service != nil {
+		addresses = service.Ignored
+	}
+	before := a.ignored[name]
+	if a.ignored[name] = len(addresses); len(addresses) == 0 {
+		delete(a.ignored, name)
+	}
+	a.metrics.ignored.Add(float64(len(addresses) - before))
+	if len(addresses) > before {
+		a.options.Log.Info("Endpoint addresses left out: they are not addresses of pods", "service", name, "addresses", addresses)
+	}
+}
+
+// noteConflicts logs the frontends that two Services claim, when they are new.
+func (a *Agent) noteConflicts(conflicts map[proxy.Key]types.NamespacedName) {
+	for key, holder := range conflicts {
+		if a.disputed[key] != holder {
+			a.options.Log.Info("A frontend is claimed by two Services; the one that had it first keeps it", "frontend", key.String(), "service", holder)
+		}
+	}
+	a.disputed = conflicts
+}
+
+func keys(set map[types.NamespacedName]struct{}) []types.NamespacedName {
+	out := make([]types.NamespacedName, 0, len(set))
+	for name := range set {
+		out = append(out, name)
+	}
+	return out
+}
+
+// Cleanup deletes the agent's tables and nothing else.
+func Cleanup() error {
+	tables, err := nft.Open()
+	if err != nil {
+		return fmt.Errorf("connecting to nftables (this needs CAP_NET_ADMIN): %w", err)
+	}
+	defer tables.Close()
+	return tables.Cleanup()
+}

@@ -1,0 +1,62 @@
+package node
+
+import (
+	"net/netip"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/servicegroup-dev/servicegroup/internal/proxy"
+	"github.com/servicegroup-dev/servicegroup/internal/ruleset"
+)
+
+// computeNode reads from a Node object what the proxy model needs: the zone, and as addresses that
+// answer on NodePorts the first InternalIP of each family, or the first ExternalIP where there is no
+// InternalIP. A nil object, which the agent may meet before the kubelet has registered the node, has
+// neither.
+func computeNode(name string, object *corev1.Node) proxy.Node {
+	node := proxy.Node{Name: name}
+	if object == nil {
+		return node
+	}
+	node.Zone = object.Labels[corev1.LabelTopologyZone]
+	for _, ipv4 := range []bool{true, false} {
+		for _, kind := range []corev1.NodeAddressType{corev1.NodeInternalIP, corev1.NodeExternalIP} {
+			if addr, ok := firstAddress(object, kind, ipv4); ok {
+				node.NodePortAddresses = append(node.NodePortAddresses, addr)
+				break
+			}
+		}
+	}
+	return node
+}
+
+func firstAddress(object *corev1.Node, kind corev1.NodeAddressType, ipv4 bool) (netip.Addr, bool) {
+	for _, address := range object.Status.Addresses {
+		if address.Type != kind {
+			continue
+		}
+		if addr, err := netip.ParseAddr(address.Address); err == nil && addr.Is4() == ipv4 {
+			return addr, true
+		}
+	}
+	return netip.Addr{}, false
+}
+
+func sameNode(x, y proxy.Node) bool {
+	return x.Name == y.Name && x.Zone == y.Zone && slices.Equal(x.NodePortAddresses, y.NodePortAddresses)
+}
+
+// computeSources returns the source ranges for the options.
+func computeSources(o *Options) *ruleset.Sources {
+	everything := []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}
+	sources := &ruleset.Sources{Pods: o.ClusterCIDRs}
+	switch {
+	case o.MasqueradeAll:
+	case len(o.ClusterCIDRs) == 0:
+		sources.Inside = everything
+	default:
+		sources.Inside = o.ClusterCIDRs
+	}
+	return sources
+}

@@ -1,0 +1,209 @@
+package node
+
+import (
+	"fmt"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
+
+	"github.com/servicegroup-dev/servicegroup/api/v1alpha1"
+)
+
+// byService is the index of EndpointSlices by the Service they belong to.
+const byService = "service"
+
+// watcher holds what the API server says, and what of it changed since the last take.
+type watcher struct {
+	services cache.SharedIndexInformer
+	slices   cache.SharedIndexInformer
+	node     cache.SharedIndexInformer
+	start    func(stop <-chan struct{})
+
+	mu      sync.Mutex
+	changed changes
+	// wake has room for one signal: that there is something to take.
+	wake chan struct{}
+}
+
+// changes is what to look at again.
+type changes struct {
+	services map[types.NamespacedName]struct{}
+	node     bool
+}
+
+func newWatcher(client kubernetes.Interface, nodeName string) (*watcher, error) {
+	ours := informers.NewSharedInformerFactoryWithOptions(client, 0,
+		informers.WithTransform(slim),
+		informers.WithTweakListOptions(func(o *metav1.ListOptions) {
+			o.LabelSelector = labels.Set{v1alpha1.LabelServiceProxyName: v1alpha1.ServiceProxyName}.String()
+		}))
+	thisNode := informers.NewSharedInformerFactoryWithOptions(client, 0,
+		informers.WithTransform(slim),
+		informers.WithTweakListOptions(func(o *metav1.ListOptions) {
+			o.FieldSelector = fields.OneTermEqualSelector("metadata.name", nodeName).String()
+		}))
+	w := &watcher{
+		services: ours.Core().V1().Services().Informer(),
+		slices:   ours.Discovery().V1().EndpointSlices().Informer(),
+		node:     thisNode.Core().V1().Nodes().Informer(),
+		changed:  changes{services: map[types.NamespacedName]struct{}{}},
+		wake:     make(chan struct{}, 1),
+	}
+	w.start = func(stop <-chan struct{}) {
+		ours.Start(stop)
+		thisNode.Start(stop)
+	}
+	if err := w.slices.AddIndexers(cache.Indexers{byService: indexByService}); err != nil {
+		return nil, fmt.Errorf("indexing EndpointSlices: %w", err)
+	}
+	for informer, mark := range map[cache.SharedIndexInformer]func(obj any){
+		w.services: w.markService, w.slices: w.markSlice, w.node: func(any) { w.markNode() },
+	} {
+		if _, err := informer.AddEventHandler(onEvery(mark)); err != nil {
+			return nil, fmt.Errorf("watching: %w", err)
+		}
+	}
+	return w, nil
+}
+
+// slim takes out what the agent never reads before an object enters the cache.
+func slim(obj any) (any, error) {
+	if accessor, err := meta.Accessor(obj); err == nil {
+		accessor.SetManagedFields(nil)
+		accessor.SetOwnerReferences(nil)
+		accessor.SetFinalizers(nil)
+	}
+	switch o := obj.(type) {
+	case *corev1.Node:
+		o.Annotations = nil
+		o.Spec = corev1.NodeSpec{PodCIDRs: o.Spec.PodCIDRs}
+		o.Status = corev1.NodeStatus{Addresses: o.Status.Addresses}
+	case *discoveryv1.EndpointSlice:
+		for i := range o.Endpoints {
+			o.Endpoints[i].TargetRef = nil
+			o.Endpoints[i].Zone = nil
+			o.Endpoints[i].Hostname = nil
+		}
+	}
+	return obj, nil
+}
+
+// onEvery calls mark with the object of each event: for an update with both the old and the new one,
+// since an EndpointSlice may move between Services; for a deletion with the last state known.
+func onEvery(mark func(obj any)) cache.ResourceEventHandler {
+	return cache.ResourceEventHandlerFuncs{
+		AddFunc: mark,
+		UpdateFunc: func(old, obj any) {
+			mark(old)
+			mark(obj)
+		},
+		DeleteFunc: func(obj any) {
+			if tombstone, ok := obj.(cache.DeletedFinalStateUnknown); ok {
+				obj = tombstone.Obj
+			}
+			mark(obj)
+		},
+	}
+}
+
+func serviceOf(slice *discoveryv1.EndpointSlice) types.NamespacedName {
+	return types.NamespacedName{Namespace: slice.Namespace, Name: slice.Labels[discoveryv1.LabelServiceName]}
+}
+
+func indexByService(obj any) ([]string, error) {
+	slice, ok := obj.(*discoveryv1.EndpointSlice)
+	if !ok {
+		return nil, fmt.Errorf("indexing a %T by its Service", obj)
+	}
+	return []string{serviceOf(slice).String()}, nil
+}
+
+func (w *watcher) markService(obj any) {
+	if service, ok := obj.(*corev1.Service); ok {
+		w.mark(types.NamespacedName{Namespace: service.Namespace, Name: service.Name})
+	}
+}
+
+func (w *watcher) markSlice(obj any) {
+	if slice, ok := obj.(*discoveryv1.EndpointSlice); ok {
+		w.mark(serviceOf(slice))
+	}
+}
+
+func (w *watcher) mark(names ...types.NamespacedName) {
+	w.mu.Lock()
+	for _, name := range names {
+		w.changed.services[name] = struct{}{}
+	}
+	w.mu.Unlock()
+	w.signal()
+}
+
+func (w *watcher) markNode() {
+	w.mu.Lock()
+	w.changed.node = true
+	w.mu.Unlock()
+	w.signal()
+}
+
+func (w *watcher) signal() {
+	select {
+	case w.wake <- struct{}{}:
+	default: // somebody has signalled already
+	}
+}
+
+// take returns what changed since the last take.
+func (w *watcher) take() changes {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	taken := w.changed
+	w.changed = changes{services: map[types.NamespacedName]struct{}{}}
+	return taken
+}
+
+// service returns a Service with its slices, nil if it is gone.
+func (w *watcher) service(name types.NamespacedName) (*corev1.Service, []*discoveryv1.EndpointSlice, error) {
+	obj, exists, err := w.services.GetIndexer().GetByKey(name.String())
+	if err != nil || !exists {
+		return nil, nil, err
+	}
+	list, err := w.slices.GetIndexer().ByIndex(byService, name.String())
+	if err != nil {
+		return nil, nil, err
+	}
+	out := make([]*discoveryv1.EndpointSlice, 0, len(list))
+	for _, item := range list {
+		out = append(out, item.(*discoveryv1.EndpointSlice))
+	}
+	return obj.(*corev1.Service), out, nil
+}
+
+// allServices returns the names of all Services.
+func (w *watcher) allServices() []types.NamespacedName {
+	list := w.services.GetIndexer().List()
+	names := make([]types.NamespacedName, 0, len(list))
+	for _, obj := range list {
+		service := obj.(*corev1.Service)
+		names = append(names, types.NamespacedName{Namespace: service.Namespace, Name: service.Name})
+	}
+	return names
+}
+
+// nodeObject returns the Node, nil as long as there is none.
+func (w *watcher) nodeObject(name string) (*corev1.Node, error) {
+	obj, exists, err := w.node.GetIndexer().GetByKey(name)
+	if err != nil || !exists {
+		return nil, err
+	}
+	return obj.(*corev1.Node), nil
+}

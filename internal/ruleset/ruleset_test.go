@@ -1,0 +1,290 @@
+package ruleset
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"testing"
+
+	"k8s.io/apimachinery/pkg/types"
+	"pgregory.net/rapid"
+
+	"github.com/servicegroup-dev/servicegroup/internal/proxy"
+)
+
+func name(n string) types.NamespacedName { return types.NamespacedName{Namespace: "default", Name: n} }
+
+func key(addr string, port uint16) proxy.Key {
+	return proxy.Key{Addr: netip.MustParseAddr(addr), Port: port, Protocol: proxy.TCP}
+}
+
+func pods(numbers ...int) []proxy.Endpoint {
+	var out []proxy.Endpoint
+	for _, n := range numbers {
+		out = append(out, proxy.Endpoint{Addr: netip.AddrFrom4([4]byte{10, 244, byte(n >> 8), byte(n)}), Port: 80})
+	}
+	return out
+}
+
+func upTo(n int) []proxy.Endpoint {
+	var out []proxy.Endpoint
+	for i := range n {
+		out = append(out, pods(i+1)...)
+	}
+	return out
+}
+
+func one(n string, frontends ...proxy.Frontend) Update {
+	return Update{Services: map[types.NamespacedName]*proxy.Service{name(n): {Frontends: frontends}}}
+}
+
+func TestComputeSlots(t *testing.T) {
+	for _, test := range []struct{ name, old, want, slots string }{
+		{name: "first fill", old: "", want: "abc", slots: "abc"},
+		{name: "a new one goes to the end", old: "bcd", want: "abcd", slots: "bcda"},
+		{name: "the last moves into the hole", old: "abcd", want: "acd", slots: "adc"},
+		{name: "a new one fills the hole", old: "abcd", want: "acde", slots: "aecd"},
+		{name: "the last leaves", old: "abcd", want: "abc", slots: "abc"},
+		{name: "several holes, some at the end", old: "abcdef", want: "bd", slots: "db"},
+		{name: "all leave", old: "abc", want: "", slots: ""},
+		{name: "all change", old: "abc", want: "xy", slots: "xy"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			letters := func(s string) (out []proxy.Endpoint) {
+				for _, r := range s {
+					out = append(out, pods(int(r))...)
+				}
+				return out
+			}
+			if got := computeSlots(letters(test.old), letters(test.want)); !slices.Equal(got, letters(test.slots)) {
+				t.Errorf("slots %v, want %v", got, letters(test.slots))
+			}
+		})
+	}
+}
+
+func TestOneEndpointOfManyWritesAFewElements(t *testing.T) {
+	state := NewState()
+	vip := key("10.96.0.1", 80)
+	state.Apply(one("big", proxy.Frontend{Key: vip, Endpoints: upTo(5000)}))
+
+	without := slices.DeleteFunc(upTo(5000), func(e proxy.Endpoint) bool { return e == pods(17)[0] })
+	change := state.Apply(one("big", proxy.Frontend{Key: vip, Endpoints: without})).Change
+	if len(change.Delete) != 2 || len(change.Add) != 1 {
+		t.Errorf("removing one endpoint of 5000 deletes %v and adds %v, want 2 and 1", change.Delete, change.Add)
+	}
+	change = state.Apply(one("big", proxy.Frontend{Key: vip, Endpoints: upTo(5000)})).Change
+	if len(change.Delete) != 0 || len(change.Add) != 1 {
+		t.Errorf("adding one endpoint to 4999 deletes %v and adds %v, want 0 and 1", change.Delete, change.Add)
+	}
+	change = state.Apply(one("big", proxy.Frontend{Key: vip, Endpoints: upTo(5000)})).Change
+	if !change.Empty() {
+		t.Errorf("no change writes %v and %v", change.Delete, change.Add)
+	}
+}
+
+func TestAFrontendWithoutEndpointsIsRefused(t *testing.T) {
+	for _, test := range []struct {
+		empty proxy.Refusal
+		want  ChainKind
+	}{{proxy.Reject, Rejecting}, {proxy.Drop, Dropping}} {
+		change := NewState().Apply(one("s", proxy.Frontend{Key: key("10.96.0.1", 80), Empty: test.empty})).Change
+		if len(change.Add) != 1 || change.Add[0].Chain.Kind != test.want {
+			t.Errorf("refusal %v writes %v, want one element that leads to %v", test.empty, change.Add, chainNames[test.want])
+		}
+	}
+}
+
+func TestTwoServicesThatClaimOneFrontend(t *testing.T) {
+	state := NewState()
+	shared := key("192.0.2.1", 80)
+	state.Apply(one("first", proxy.Frontend{Key: shared, Endpoints: pods(1)}))
+
+	result := state.Apply(one("second", proxy.Frontend{Key: shared, Endpoints: pods(2)}))
+	if holder := result.Conflicts[shared]; holder != name("first") || !result.Change.Empty() {
+		t.Fatalf("conflict with %v, change %v; want a conflict with first and no change", holder, result.Change)
+	}
+	result = state.Apply(Update{Services: map[types.NamespacedName]*proxy.Service{name("first"): nil}})
+	if !slices.Equal(result.Freed, []types.NamespacedName{name("second")}) {
+		t.Fatalf("freed %v, want second", result.Freed)
+	}
+	if result = state.Apply(one("second", proxy.Frontend{Key: shared, Endpoints: pods(2)})); len(result.Conflicts) > 0 {
+		t.Fatalf("still in conflict: %v", result.Conflicts)
+	}
+	want := NewState()
+	want.Apply(one("second", proxy.Frontend{Key: shared, Endpoints: pods(2)}))
+	if !slices.Equal(state.Elements(), want.Elements()) {
+		t.Errorf("elements %v, want %v", state.Elements(), want.Elements())
+	}
+}
+
+func TestAffinityForgetsEndpointsThatLeave(t *testing.T) {
+	state := NewState()
+	sticky := proxy.Frontend{Key: key("10.96.0.1", 80), Endpoints: pods(1, 2), AffinitySeconds: 10}
+	change := state.Apply(one("s", sticky)).Change
+	learn := FamilyChain{IPv4: true, Chain: Chain{Kind: Learn, N: 10}}
+	if !slices.Equal(change.AddChains, []FamilyChain{learn}) || len(change.Forget) != 0 {
+		t.Fatalf("chains %v, forgets %v; want %v and none", change.AddChains, change.Forget, learn)
+	}
+	sticky.Endpoints = pods(1)
+	change = state.Apply(one("s", sticky)).Change
+	if want := []Forget{{Key: sticky.Key, Endpoint: pods(2)[0]}}; !slices.Equal(change.Forget, want) {
+		t.Errorf("forgets %v, want %v", change.Forget, want)
+	}
+	change = state.Apply(Update{Services: map[types.NamespacedName]*proxy.Service{name("s"): nil}}).Change
+	if want := []Forget{{Key: sticky.Key}}; !slices.Equal(change.Forget, want) || !slices.Equal(change.DeleteChains, []FamilyChain{learn}) {
+		t.Errorf("forgets %v and deletes chains %v, want %v and %v", change.Forget, change.DeleteChains, want, learn)
+	}
+}
+
+func TestRangesThatOverlapAreWrittenOnce(t *testing.T) {
+	prefixes := func(list ...string) (out []netip.Prefix) {
+		for _, s := range list {
+			out = append(out, netip.MustParsePrefix(s))
+		}
+		return out
+	}
+	got := computeRanges(prefixes("10.244.1.0/24", "10.244.0.0/16", "10.244.0.7/16", "10.0.0.0/24", "fd00::/48"))
+	if want := prefixes("10.0.0.0/24", "10.244.0.0/16", "fd00::/48"); !slices.Equal(got, want) {
+		t.Errorf("ranges %v, want %v", got, want)
+	}
+}
+
+// randomService draws a Service whose frontends all lie in a small space, so that Services collide.
+func randomService(t *rapid.T) *proxy.Service {
+	service := &proxy.Service{}
+	keys := rapid.SliceOfNDistinct(rapid.IntRange(0, 7), 0, 4, rapid.ID).Draw(t, "keys")
+	slices.Sort(keys)
+	eps := func(label string) []proxy.Endpoint {
+		return pods(rapid.SliceOfNDistinct(rapid.IntRange(1, 20), 0, 12, rapid.ID).Draw(t, label)...)
+	}
+	for _, k := range keys {
+		f := proxy.Frontend{
+			Key: key("10.96.0.1", uint16(80+k)), Endpoints: eps("endpoints"),
+			Empty:           rapid.SampledFrom([]proxy.Refusal{proxy.Reject, proxy.Drop}).Draw(t, "empty"),
+			AffinitySeconds: rapid.SampledFrom([]int32{0, 5, 10}).Draw(t, "affinity"),
+			Masquerade:      rapid.SampledFrom([]proxy.Masquerade{proxy.MasqueradeOutside, proxy.MasqueradeAlways, proxy.MasqueradeNode}).Draw(t, "masquerade"),
+		}
+		if rapid.Bool().Draw(t, "short circuit") {
+			f.ShortCircuit, f.ClusterEndpoints = true, eps("cluster endpoints")
+		}
+		service.Frontends = append(service.Frontends, f)
+	}
+	for _, ep := range eps("locals") {
+		service.LocalEndpoints = append(service.LocalEndpoints, ep.Addr)
+	}
+	return service
+}
+
+// kernel applies changes as the kernel does, and refuses what the kernel refuses.
+type kernel struct {
+	elements map[Element]Element
+	chains   map[FamilyChain]bool
+}
+
+func identity(e Element) Element {
+	return Element{Map: e.Map, Key: e.Key, Slot: e.Slot, Prefix: e.Prefix}
+}
+
+func (k *kernel) apply(c *Change) error {
+	for _, chain := range c.AddChains {
+		if k.chains[chain] {
+			return fmt.Errorf("chain %v added twice", chain)
+		}
+		k.chains[chain] = true
+	}
+	for _, e := range c.Delete {
+		if k.elements[identity(e)] != e {
+			return fmt.Errorf("deleting %v, the kernel has %v", e, k.elements[identity(e)])
+		}
+		delete(k.elements, identity(e))
+	}
+	for _, e := range c.Add {
+		if have, found := k.elements[identity(e)]; found {
+			return fmt.Errorf("adding %v, the kernel has %v", e, have)
+		}
+		k.elements[identity(e)] = e
+	}
+	for _, chain := range c.DeleteChains {
+		if !k.chains[chain] {
+			return fmt.Errorf("chain %v deleted, it is not there", chain)
+		}
+		delete(k.chains, chain)
+	}
+	return nil
+}
+
+// canonical takes the slot numbers, which depend on history, out of elements.
+func canonical(elements []Element) []Element {
+	out := slices.Clone(elements)
+	for i := range out {
+		out[i].Slot = 0
+	}
+	slices.SortFunc(out, func(x, y Element) int {
+		if order := x.Compare(y); order != 0 {
+			return order
+		}
+		return x.Endpoint.Compare(y.Endpoint)
+	})
+	return out
+}
+
+func TestAnyEditSequenceEqualsAFreshBuild(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		state, k := NewState(), &kernel{elements: map[Element]Element{}, chains: map[FamilyChain]bool{}}
+		current := map[types.NamespacedName]*proxy.Service{}
+		for range rapid.IntRange(1, 12).Draw(t, "edits") {
+			update := Update{Services: map[types.NamespacedName]*proxy.Service{}}
+			for range rapid.IntRange(1, 3).Draw(t, "services") {
+				n := name(rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "name"))
+				update.Services[n] = nil
+				if rapid.Bool().Draw(t, "exists") {
+					update.Services[n] = randomService(t)
+				}
+			}
+			for n, s := range update.Services {
+				current[n] = s
+			}
+			for len(update.Services) > 0 {
+				result := state.Apply(update)
+				if err := k.apply(&result.Change); err != nil {
+					t.Fatal(err)
+				}
+				update = Update{Services: map[types.NamespacedName]*proxy.Service{}}
+				for _, n := range result.Freed {
+					update.Services[n] = current[n]
+				}
+			}
+		}
+		checkAgainstFresh(t, state, k, current)
+	})
+}
+
+func checkAgainstFresh(t *rapid.T, state *State, k *kernel, current map[types.NamespacedName]*proxy.Service) {
+	var held []Element
+	for _, e := range k.elements {
+		held = append(held, e)
+	}
+	slices.SortFunc(held, Element.Compare)
+	if !slices.Equal(held, state.Elements()) {
+		t.Fatalf("the writes gave %v, the state says %v", held, state.Elements())
+	}
+	// A fresh build resolves conflicts by name, a history by who came first: compare what is
+	// the same for both, the Services that are in no conflict.
+	owners := map[proxy.Key]int{}
+	for _, s := range current {
+		if s != nil {
+			for _, f := range s.Frontends {
+				owners[f.Key]++
+			}
+		}
+	}
+	fresh := NewState()
+	fresh.Apply(Update{Services: current})
+	undisputed := func(list []Element) []Element {
+		return canonical(slices.DeleteFunc(slices.Clone(list), func(e Element) bool { return owners[e.Key] > 1 }))
+	}
+	if got, want := undisputed(held), undisputed(fresh.Elements()); !slices.Equal(got, want) {
+		t.Fatalf("edits gave %v, a fresh build gives %v", got, want)
+	}
+}

@@ -1,0 +1,125 @@
+package dataplane
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/servicegroup-dev/servicegroup/internal/lab"
+)
+
+func everything() []netip.Prefix {
+	return []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}
+}
+
+// TestConnectionsSpreadEvenly takes five endpoints, since eight slots then have three holes.
+func TestConnectionsSpreadEvenly(t *testing.T) {
+	b := requireBed(t)
+	names := []string{"web1", "web2", "web3"}
+	for i := range 2 {
+		name := fmt.Sprintf("extra%d", i)
+		pod, err := b.nodes[i].AddPod(name, lab.TCP(webPort), lab.UDP(webPort))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = pod.Remove() })
+		b.hosts[name] = pod.Host
+		names = append(names, name)
+	}
+	b.serve(t, newService(names...))
+	const connections = 2000
+	network, address := b.target("vip:80/tcp", true)
+	tally := b.hosts["asker1"].Tally(context.Background(), network, address, connections)
+	if tally.Failed > 0 {
+		t.Fatalf("%d of %d connections failed: %v", tally.Failed, connections, tally.Errors)
+	}
+	expected := float64(connections) / float64(len(names))
+	var chiSquare float64
+	for _, name := range names {
+		difference := float64(tally.Answers[name]) - expected
+		chiSquare += difference * difference / expected
+	}
+	// Five endpoints leave four degrees of freedom; an even spread exceeds 29.9 once in 200,000 runs.
+	if chiSquare > 29.9 {
+		t.Errorf("the spread %v is not even: chi-square %.1f", tally.Answers, chiSquare)
+	}
+}
+
+func sticky(seconds int32, pods ...string) service {
+	return newService(pods...).with(func(s *corev1.Service) {
+		s.Spec.SessionAffinity = corev1.ServiceAffinityClientIP
+		s.Spec.SessionAffinityConfig = &corev1.SessionAffinityConfig{ClientIP: &corev1.ClientIPConfig{TimeoutSeconds: &seconds}}
+	})
+}
+
+func TestSessionAffinity(t *testing.T) {
+	b := requireBed(t)
+	for _, ipv4 := range []bool{true, false} {
+		for _, to := range []string{"vip:80/tcp", "vip:53/udp", "node1:30080/tcp"} {
+			t.Run(fmt.Sprintf("%s IPv4=%v", to, ipv4), func(t *testing.T) {
+				b.serve(t, sticky(60, "web1", "web2", "web3"))
+				from := path{from: "asker1", to: to}
+				first := b.observe(from, ipv4)
+				if !slices.Contains([]string{"web1", "web2", "web3"}, first) {
+					t.Fatalf("%d connections of one client reached %q, want one pod", asks, first)
+				}
+				// The client's pod leaves: the client moves, and stays with its new pod.
+				rest := slices.DeleteFunc([]string{"web1", "web2", "web3"}, func(pod string) bool { return pod == first })
+				b.change(t, sticky(60, rest...))
+				second := b.observe(from, ipv4)
+				if !slices.Contains(rest, second) {
+					t.Fatalf("after %s left, connections reached %q, want one of %v", first, second, rest)
+				}
+				// Its old pod comes back: the client stays.
+				b.change(t, sticky(60, "web1", "web2", "web3"))
+				if third := b.observe(from, ipv4); third != second {
+					t.Errorf("after %s came back, connections reached %q, want %q", first, third, second)
+				}
+			})
+		}
+	}
+}
+
+func TestSessionAffinityEndsAfterItsTimeout(t *testing.T) {
+	b := requireBed(t)
+	b.serve(t, sticky(1, "web1", "web2", "web3"))
+	network, address := b.target("vip:80/tcp", true)
+	seen := map[string]bool{}
+	deadline := time.Now().Add(60 * time.Second)
+	for len(seen) < 2 && time.Now().Before(deadline) {
+		pod, _, err := b.ask("asker1", network, address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen[pod] = true
+		// The timeout slides: a client has to be quiet for longer than it.
+		<-time.After(1200 * time.Millisecond)
+	}
+	if len(seen) < 2 {
+		t.Error("a client that paused for longer than the timeout kept its pod for a minute")
+	}
+}
+
+func TestAChangeMovesTraffic(t *testing.T) {
+	b := requireBed(t)
+	b.serve(t, newService("web1"))
+	for _, pods := range [][]string{{"web1", "web2"}, {"web2"}, {}, {"web2", "web3"}, {"web1", "web2", "web3"}, {"web3"}} {
+		b.change(t, newService(pods...))
+		want := refused
+		if len(pods) > 0 {
+			want = pods[0]
+			for _, pod := range pods[1:] {
+				want += " " + pod
+			}
+		}
+		b.run(t, []path{
+			{from: "asker2", to: "vip:80/tcp", want: want},
+			{from: "client", to: "node1:30053/udp", want: want},
+		})
+	}
+}

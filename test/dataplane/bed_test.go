@@ -1,0 +1,338 @@
+package dataplane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/servicegroup-dev/servicegroup/internal/conntrack"
+	"github.com/servicegroup-dev/servicegroup/internal/lab"
+	"github.com/servicegroup-dev/servicegroup/internal/nft"
+	"github.com/servicegroup-dev/servicegroup/internal/proxy"
+	"github.com/servicegroup-dev/servicegroup/internal/ruleset"
+)
+
+func TestMain(m *testing.M) { lab.Main(m) }
+
+// bed is two nodes with pods and a client outside: web1 and web2 serve on node1, web3 on node2, every
+// node has a pod that only asks, and the client's route to the virtual IPs leads through node1.
+type bed struct {
+	hosts map[string]*lab.Host
+	nodes []*programmedNode
+}
+
+// programmedNode is a node with its nftables.
+type programmedNode struct {
+	*lab.Node
+	tables *nft.Tables
+	flows  *conntrack.Table
+	state  *ruleset.State
+}
+
+const (
+	webPort = 8080 // TCP, and UDP answers on it too
+	asks    = 40   // connections a row makes: with 3 endpoints one of them is missed once in 10^7 runs
+)
+
+var theBed = sync.OnceValues(newBed)
+
+func requireBed(t *testing.T) *bed {
+	t.Helper()
+	lab.Require(t)
+	b, err := theBed()
+	if err != nil {
+		t.Fatalf("building the test network: %v", err)
+	}
+	return b
+}
+
+func newBed() (*bed, error) {
+	network, err := lab.NewNetwork()
+	if err != nil {
+		return nil, err
+	}
+	b := &bed{hosts: map[string]*lab.Host{}}
+	for range 2 {
+		node, err := network.AddNode()
+		if err != nil {
+			return nil, err
+		}
+		p := &programmedNode{Node: node}
+		err = node.Do(func() (err error) {
+			if p.tables, err = nft.Open(); err == nil {
+				p.flows, err = conntrack.Open()
+			}
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		b.nodes = append(b.nodes, p)
+		b.hosts[node.Name] = node.Host
+	}
+	for _, pod := range []struct {
+		name  string
+		node  int
+		ports []lab.Port
+	}{
+		{"web1", 0, []lab.Port{lab.TCP(webPort), lab.UDP(webPort)}},
+		{"web2", 0, []lab.Port{lab.TCP(webPort), lab.UDP(webPort)}},
+		{"web3", 1, []lab.Port{lab.TCP(webPort), lab.UDP(webPort)}},
+		{"asker1", 0, nil},
+		{"asker2", 1, nil},
+	} {
+		workload, err := b.nodes[pod.node].AddPod(pod.name, pod.ports...)
+		if err != nil {
+			return nil, err
+		}
+		b.hosts[pod.name] = workload.Host
+	}
+	b.hosts["client"], err = network.AddClient("client", lab.ClientOptions{VIPsVia: b.nodes[0].Node})
+	return b, err
+}
+
+// serve makes these Services everything that the nodes serve. options change what the nodes take for
+// inside the cluster.
+func (b *bed) serve(t *testing.T, services ...service) {
+	t.Helper()
+	b.serveFrom(t, &ruleset.Sources{Pods: clusterCIDRs(), Inside: clusterCIDRs()}, services...)
+}
+
+func clusterCIDRs() []netip.Prefix {
+	return []netip.Prefix{netip.MustParsePrefix(lab.ClusterCIDRv4), netip.MustParsePrefix(lab.ClusterCIDRv6)}
+}
+
+func (b *bed) serveFrom(t *testing.T, sources *ruleset.Sources, services ...service) {
+	t.Helper()
+	for _, node := range b.nodes {
+		// A UDP client may get the source port of one in an earlier test, and with it its flow.
+		if err := node.Do(func() error { return netlink.ConntrackTableFlush(netlink.ConntrackTable) }); err != nil {
+			t.Fatalf("flushing the connections of %s: %v", node.Name, err)
+		}
+		node.state = ruleset.NewState()
+		change := node.state.Apply(ruleset.Update{Services: b.build(node, services), Sources: sources}).Change
+		if err := node.tables.Replace(&change); err != nil {
+			t.Fatalf("programming %s: %v", node.Name, err)
+		}
+	}
+}
+
+// change commits the difference to these Services, as the agent does when it is told of them.
+func (b *bed) change(t *testing.T, services ...service) {
+	t.Helper()
+	for _, node := range b.nodes {
+		change := node.state.Apply(ruleset.Update{Services: b.build(node, services)}).Change
+		if err := node.tables.Commit(&change); err != nil {
+			t.Fatalf("changing %s: %v", node.Name, err)
+		}
+		if _, err := node.flows.DeleteStale(change.UDP); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func (b *bed) build(node *programmedNode, services []service) map[types.NamespacedName]*proxy.Service {
+	out := map[types.NamespacedName]*proxy.Service{}
+	for _, s := range services {
+		built := proxy.Build(&s.Service, b.slices(&s), proxy.Node{
+			Name: node.Name, NodePortAddresses: []netip.Addr{node.IPv4, node.IPv6},
+		})
+		out[types.NamespacedName{Namespace: s.Namespace, Name: s.Name}] = &built
+	}
+	return out
+}
+
+// service is a core Service and the pods behind all its ports.
+type service struct {
+	corev1.Service
+	pods []string
+}
+
+// newService returns a dual-stack Service "web" on 10.96.0.20 and fd00:10:96::20 with port 80/TCP
+// on NodePort 30080 and port 53/UDP on NodePort 30053, in front of these pods.
+func newService(pods ...string) service {
+	return service{
+		Service: corev1.Service{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "web"},
+			Spec: corev1.ServiceSpec{
+				Type: corev1.ServiceTypeNodePort, ClusterIP: "10.96.0.20",
+				ClusterIPs: []string{"10.96.0.20", "fd00:10:96::20"},
+				Ports: []corev1.ServicePort{
+					{Name: "http", Port: 80, NodePort: 30080},
+					{Name: "dns", Port: 53, NodePort: 30053, Protocol: corev1.ProtocolUDP},
+				},
+			},
+		},
+		pods: pods,
+	}
+}
+
+func (s service) with(change func(*corev1.Service)) service {
+	s.Service = *s.Service.DeepCopy()
+	change(&s.Service)
+	return s
+}
+
+// slices returns the EndpointSlices of a Service, one of each family.
+func (b *bed) slices(s *service) []*discoveryv1.EndpointSlice {
+	var out []*discoveryv1.EndpointSlice
+	for _, ipv4 := range []bool{true, false} {
+		slice := &discoveryv1.EndpointSlice{AddressType: discoveryv1.AddressTypeIPv6}
+		if ipv4 {
+			slice.AddressType = discoveryv1.AddressTypeIPv4
+		}
+		for i := range s.Spec.Ports {
+			port, target := &s.Spec.Ports[i], int32(webPort)
+			slice.Ports = append(slice.Ports, discoveryv1.EndpointPort{Name: &port.Name, Protocol: protocolOf(port), Port: &target})
+		}
+		for _, name := range s.pods {
+			ready, node := true, b.nodeOf(name)
+			slice.Endpoints = append(slice.Endpoints, discoveryv1.Endpoint{
+				Addresses: []string{b.address(name, ipv4).String()}, NodeName: &node,
+				Conditions: discoveryv1.EndpointConditions{Ready: &ready},
+			})
+		}
+		out = append(out, slice)
+	}
+	return out
+}
+
+func protocolOf(port *corev1.ServicePort) *corev1.Protocol {
+	if port.Protocol == "" {
+		return nil
+	}
+	return &port.Protocol
+}
+
+func (b *bed) nodeOf(pod string) string {
+	for _, node := range b.nodes {
+		if node.PodCIDRv4.Contains(b.hosts[pod].IPv4) {
+			return node.Name
+		}
+	}
+	return ""
+}
+
+func (b *bed) address(host string, ipv4 bool) netip.Addr {
+	if ipv4 {
+		return b.hosts[host].IPv4
+	}
+	return b.hosts[host].IPv6
+}
+
+// What a row may expect instead of endpoints.
+const (
+	refused = "refused" // at once, by reset or ICMP
+	dropped = "dropped" // no answer
+	denied  = "denied"  // the kernel tells the node's own socket that the packet was not sent
+)
+
+// path is a row of a test table.
+type path struct {
+	from string
+	// to is "vip" for the virtual IP, "lb" for the load balancer's address, or a host whose NodePort
+	// is meant; then a port and tcp or udp, such as "vip:80/tcp".
+	to string
+	// want are the pods that answer, or refused, dropped or denied.
+	want string
+	// source is the host whose address the pods see.
+	source string
+}
+
+// run makes connections along every path, over IPv4 and IPv6, and compares.
+func (b *bed) run(t *testing.T, paths []path) {
+	t.Helper()
+	for _, ipv4 := range []bool{true, false} {
+		family := map[bool]string{true: "IPv4", false: "IPv6"}[ipv4]
+		for _, p := range paths {
+			t.Run(fmt.Sprintf("%s to %s %s", p.from, p.to, family), func(t *testing.T) {
+				want := p.want
+				if p.source != "" {
+					want += " seeing " + b.address(p.source, ipv4).String()
+				}
+				if got := b.observe(p, ipv4); got != want {
+					t.Errorf("got %q, want %q", got, want)
+				}
+			})
+		}
+	}
+}
+
+func (b *bed) target(to string, ipv4 bool) (network, address string) {
+	host, rest, _ := strings.Cut(to, ":")
+	port, network, _ := strings.Cut(rest, "/")
+	addr := netip.Addr{}
+	switch {
+	case host == "vip" && ipv4:
+		addr = netip.MustParseAddr("10.96.0.20")
+	case host == "vip":
+		addr = netip.MustParseAddr("fd00:10:96::20")
+	case host == "lb" && ipv4:
+		addr = netip.MustParseAddr("10.96.255.7")
+	case host == "lb":
+		addr = netip.MustParseAddr("fd00:10:96::ff07")
+	default:
+		addr = b.address(host, ipv4)
+	}
+	var number int32
+	_, _ = fmt.Sscan(port, &number)
+	return network, lab.HostPort(addr, number)
+}
+
+// observe says who answered, and which source address they saw.
+func (b *bed) observe(p path, ipv4 bool) string {
+	network, address := b.target(p.to, ipv4)
+	var pods, sources []string
+	for range asks {
+		pod, source, err := b.ask(p.from, network, address)
+		switch {
+		case errors.Is(err, unix.ECONNREFUSED):
+			return refused
+		case errors.Is(err, unix.EPERM):
+			return denied
+		case errors.Is(err, context.DeadlineExceeded):
+			return dropped
+		case err != nil:
+			return err.Error()
+		}
+		pods, sources = append(pods, pod), append(sources, source)
+	}
+	slices.Sort(pods)
+	slices.Sort(sources)
+	out := strings.Join(slices.Compact(pods), " ")
+	if p.source != "" {
+		out += " seeing " + strings.Join(slices.Compact(sources), " ")
+	}
+	return out
+}
+
+// silence is how long no answer must come before a packet counts as dropped.
+const silence = 700 * time.Millisecond
+
+func (b *bed) ask(from, network, address string) (pod, source string, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), silence)
+	defer cancel()
+	if network == "tcp" {
+		reply, err := b.hosts[from].AskClient(ctx, address)
+		return reply.Pod, reply.Client.Addr().Unmap().String(), err
+	}
+	answer, err := b.hosts[from].AskUDP(ctx, "udp", address)
+	pod, client, _ := strings.Cut(answer, " ")
+	if addr, parseErr := netip.ParseAddrPort(client); parseErr == nil {
+		source = addr.Addr().Unmap().String()
+	}
+	return pod, source, err
+}

@@ -1,0 +1,162 @@
+package dataplane
+
+import (
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/servicegroup-dev/servicegroup/internal/ruleset"
+)
+
+func TestClusterIP(t *testing.T) {
+	b := requireBed(t)
+	b.serve(t, newService("web1", "web2", "web3"))
+	b.run(t, []path{
+		{from: "asker1", to: "vip:80/tcp", want: "web1 web2 web3", source: "asker1"},
+		{from: "asker2", to: "vip:80/tcp", want: "web1 web2 web3", source: "asker2"},
+		{from: "asker1", to: "vip:53/udp", want: "web1 web2 web3", source: "asker1"},
+		{from: "node1", to: "vip:80/tcp", want: "web1 web2 web3", source: "node1"},
+		{from: "node2", to: "vip:53/udp", want: "web1 web2 web3", source: "node2"},
+		{from: "client", to: "vip:80/tcp", want: "web1 web2 web3", source: "node1"},
+		{from: "client", to: "vip:53/udp", want: "web1 web2 web3", source: "node1"},
+	})
+}
+
+func TestNodePort(t *testing.T) {
+	b := requireBed(t)
+	b.serve(t, newService("web1", "web2", "web3"))
+	b.run(t, []path{
+		{from: "client", to: "node1:30080/tcp", want: "web1 web2 web3", source: "node1"},
+		{from: "client", to: "node2:30080/tcp", want: "web1 web2 web3", source: "node2"},
+		{from: "client", to: "node2:30053/udp", want: "web1 web2 web3", source: "node2"},
+		{from: "asker1", to: "node1:30080/tcp", want: "web1 web2 web3", source: "node1"},
+		{from: "asker1", to: "node2:30080/tcp", want: "web1 web2 web3", source: "node2"},
+		{from: "node1", to: "node1:30080/tcp", want: "web1 web2 web3", source: "node1"},
+		{from: "node1", to: "node2:30053/udp", want: "web1 web2 web3", source: "node2"},
+	})
+}
+
+func TestANodeWithoutAPodAnswersOnItsNodePort(t *testing.T) {
+	b := requireBed(t)
+	b.serve(t, newService("web3"))
+	b.run(t, []path{{from: "client", to: "node1:30080/tcp", want: "web3", source: "node1"}})
+}
+
+func TestAServiceWithoutEndpointsIsRefusedAtOnce(t *testing.T) {
+	b := requireBed(t)
+	b.serve(t, newService())
+	b.run(t, []path{
+		{from: "asker1", to: "vip:80/tcp", want: refused},
+		{from: "asker1", to: "vip:53/udp", want: refused},
+		{from: "node1", to: "vip:80/tcp", want: refused},
+		{from: "node1", to: "vip:53/udp", want: denied},
+		{from: "client", to: "vip:80/tcp", want: refused},
+		{from: "client", to: "node1:30080/tcp", want: refused},
+		{from: "client", to: "node2:30053/udp", want: refused},
+	})
+}
+
+func TestAPortTheServiceLacksIsRefused(t *testing.T) {
+	b := requireBed(t)
+	b.serve(t, newService("web1"))
+	b.run(t, []path{
+		{from: "asker1", to: "vip:81/tcp", want: refused},
+		{from: "asker1", to: "vip:80/udp", want: refused},
+		{from: "node1", to: "vip:81/tcp", want: refused},
+		{from: "client", to: "vip:81/udp", want: refused},
+	})
+}
+
+func TestHairpin(t *testing.T) {
+	b := requireBed(t)
+	b.serve(t, newService("web1"))
+	b.run(t, []path{
+		{from: "web1", to: "vip:80/tcp", want: "web1", source: "node1"},
+		{from: "web1", to: "vip:53/udp", want: "web1", source: "node1"},
+		{from: "web1", to: "node1:30080/tcp", want: "web1", source: "node1"},
+		{from: "web2", to: "vip:80/tcp", want: "web1", source: "web2"},
+	})
+}
+
+func TestExternalTrafficPolicyLocal(t *testing.T) {
+	b := requireBed(t)
+	b.serve(t, newService("web1", "web2").with(func(s *corev1.Service) {
+		s.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal
+	}))
+	b.run(t, []path{
+		{from: "client", to: "node1:30080/tcp", want: "web1 web2", source: "client"},
+		{from: "client", to: "node1:30053/udp", want: "web1 web2", source: "client"},
+		{from: "client", to: "node2:30080/tcp", want: dropped},
+		{from: "client", to: "node2:30053/udp", want: dropped},
+		// From inside, a Local policy hides no endpoint.
+		{from: "asker2", to: "node2:30080/tcp", want: "web1 web2", source: "asker2"},
+		{from: "node2", to: "node2:30080/tcp", want: "web1 web2", source: "node2"},
+		{from: "asker2", to: "vip:80/tcp", want: "web1 web2", source: "asker2"},
+	})
+}
+
+func TestExternalTrafficPolicyLocalWithoutAnyEndpointIsRefused(t *testing.T) {
+	b := requireBed(t)
+	b.serve(t, newService().with(func(s *corev1.Service) {
+		s.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal
+	}))
+	b.run(t, []path{
+		{from: "client", to: "node1:30080/tcp", want: refused},
+		{from: "asker1", to: "node1:30080/tcp", want: refused},
+	})
+}
+
+func TestInternalTrafficPolicyLocal(t *testing.T) {
+	b := requireBed(t)
+	b.serve(t, newService("web1", "web2").with(func(s *corev1.Service) {
+		local := corev1.ServiceInternalTrafficPolicyLocal
+		s.Spec.InternalTrafficPolicy = &local
+	}))
+	b.run(t, []path{
+		{from: "asker1", to: "vip:80/tcp", want: "web1 web2", source: "asker1"},
+		{from: "asker2", to: "vip:80/tcp", want: dropped},
+		{from: "node2", to: "vip:53/udp", want: denied},
+		{from: "client", to: "node2:30080/tcp", want: "web1 web2", source: "node2"},
+	})
+}
+
+func TestLoadBalancerAddress(t *testing.T) {
+	b := requireBed(t)
+	balanced := newService("web1", "web3").with(func(s *corev1.Service) {
+		s.Spec.Type = corev1.ServiceTypeLoadBalancer
+		s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "10.96.255.7"}, {IP: "fd00:10:96::ff07"}}
+	})
+	b.serve(t, balanced)
+	b.run(t, []path{
+		{from: "client", to: "lb:80/tcp", want: "web1 web3", source: "node1"},
+		{from: "asker2", to: "lb:53/udp", want: "web1 web3", source: "node2"},
+	})
+	b.serve(t, balanced.with(func(s *corev1.Service) {
+		proxied := corev1.LoadBalancerIPModeProxy
+		for i := range s.Status.LoadBalancer.Ingress {
+			s.Status.LoadBalancer.Ingress[i].IPMode = &proxied
+		}
+	}))
+	b.run(t, []path{{from: "client", to: "lb:80/tcp", want: dropped}})
+}
+
+func TestMasqueradeFollowsTheSourceRanges(t *testing.T) {
+	b := requireBed(t)
+	for _, test := range []struct {
+		name    string
+		sources ruleset.Sources
+		pod     string
+		client  string
+	}{
+		{"without a cluster CIDR nothing is masqueraded", ruleset.Sources{Inside: everything()}, "asker1", "client"},
+		{"masquerade all", ruleset.Sources{Pods: clusterCIDRs()}, "node1", "node1"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			b.serveFrom(t, &test.sources, newService("web1"))
+			b.run(t, []path{
+				{from: "asker1", to: "vip:80/tcp", want: "web1", source: test.pod},
+				{from: "client", to: "vip:80/tcp", want: "web1", source: test.client},
+			})
+		})
+	}
+}

@@ -1,0 +1,102 @@
+package dataplane
+
+import (
+	"context"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// TestUDPFlowsLeaveAPodThatLeft keeps one socket, and so one flow, through every change: without
+// help the kernel would send its packets to the first pod for as long as the client goes on asking.
+func TestUDPFlowsLeaveAPodThatLeft(t *testing.T) {
+	b := requireBed(t)
+	withoutNodePorts := func(s *corev1.Service) {
+		s.Spec.Type = corev1.ServiceTypeClusterIP
+		for i := range s.Spec.Ports {
+			s.Spec.Ports[i].NodePort = 0
+		}
+	}
+	for _, to := range []string{"vip:53/udp", "node1:30053/udp"} {
+		for _, ipv4 := range []bool{true, false} {
+			b.serve(t, newService("web1"))
+			network, address := b.target(to, ipv4)
+			conn, err := b.hosts["client"].Dial(context.Background(), network, address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			expect := func(what, want string) {
+				t.Helper()
+				if got := askAgain(t, conn); got != want {
+					t.Errorf("%s: %s answers, want %q", what, got, want)
+				}
+			}
+			expect("at first", "web1")
+			b.change(t, newService("web3"))
+			expect("after web1 was replaced", "web3")
+			b.change(t, newService())
+			expect("after the last pod left", refused)
+			b.change(t, newService("web2"))
+			expect("after a pod came", "web2")
+			if strings.HasPrefix(to, "node1") {
+				b.change(t, newService("web2").with(withoutNodePorts))
+				expect("after the NodePort was given up", refused)
+				b.change(t, newService("web3"))
+				expect("after the NodePort came back", "web3")
+			}
+		}
+	}
+}
+
+// TestUDPFlowsOfOthersGoOn changes one Service and watches the flow of another.
+func TestUDPFlowsOfOthersGoOn(t *testing.T) {
+	b := requireBed(t)
+	other := newService("web1", "web2", "web3").with(func(s *corev1.Service) {
+		s.Name, s.Spec.ClusterIP, s.Spec.ClusterIPs = "other", "10.96.0.21", []string{"10.96.0.21"}
+		s.Spec.Ports = []corev1.ServicePort{{Name: "dns", Port: 53, Protocol: corev1.ProtocolUDP}}
+	})
+	b.serve(t, newService("web1"), other)
+	conn, err := b.hosts["asker1"].Dial(context.Background(), "udp", "10.96.0.21:53")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	first := askAgain(t, conn)
+	for range 5 {
+		b.change(t, newService())
+		b.change(t, newService("web2"))
+		if again := askAgain(t, conn); again != first {
+			t.Fatalf("the flow moved from %s to %s", first, again)
+		}
+	}
+}
+
+// askAgain sends one datagram on a socket and returns the name of the pod that answers it.
+func askAgain(t *testing.T, conn net.Conn) string {
+	t.Helper()
+	buffer := make([]byte, 1<<10)
+	if err := conn.SetReadDeadline(time.Now().Add(silence)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(conn, "who?"); err != nil {
+		return refusedOr(err)
+	}
+	n, err := conn.Read(buffer)
+	if err != nil {
+		return refusedOr(err)
+	}
+	name, _, _ := strings.Cut(string(buffer[:n]), " ")
+	return name
+}
+
+func refusedOr(err error) string {
+	if strings.Contains(err.Error(), "connection refused") {
+		return refused
+	}
+	return err.Error()
+}
