@@ -7,8 +7,8 @@ import (
 	"path/filepath"
 )
 
-// moduleRoot is the nearest folder with a go.mod, from the working directory up.
-func moduleRoot() (string, error) {
+// ModuleRoot is the nearest folder with a go.mod, from the working directory up.
+func ModuleRoot() (string, error) {
 	dir, err := os.Getwd()
 	if err != nil {
 		return "", fmt.Errorf("finding the repository: %w", err)
@@ -41,7 +41,7 @@ func projectBinary() (string, error) {
 }
 
 func repositoryBinary(path, remedy string) (string, error) {
-	root, err := moduleRoot()
+	root, err := ModuleRoot()
 	if err != nil {
 		return "", err
 	}

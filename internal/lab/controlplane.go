@@ -165,6 +165,13 @@ func (c *ControlPlane) Dir() string { return c.dir }
 // AuditLogPath is the file with one JSON object per request, when AuditLog was asked for.
 func (c *ControlPlane) AuditLogPath() string { return c.path("audit.log") }
 
+// Processes are the programs that were started and are not kube-apiserver, in order of start.
+func (c *ControlPlane) Processes() []*Process {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.processes)
+}
+
 // Close ends every program the control plane started, the last one first, and deletes its files.
 func (c *ControlPlane) Close() error {
 	c.mu.Lock()

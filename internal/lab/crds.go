@@ -20,7 +20,7 @@ var crdResource = schema.GroupVersionResource{
 
 // installCRDs applies the CRDs of config/crd and waits until they are served.
 func (c *ControlPlane) installCRDs(ctx context.Context) error {
-	root, err := moduleRoot()
+	root, err := ModuleRoot()
 	if err != nil {
 		return err
 	}

@@ -16,6 +16,10 @@ func settle() (*place, error) {
 	if err := os.Unsetenv(envInside); err != nil {
 		return nil, fmt.Errorf("unsetting %s: %w", envInside, err)
 	}
+	// nft and iptables, which an ordinary user's PATH leaves out.
+	if err := os.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin"); err != nil {
+		return nil, fmt.Errorf("setting PATH: %w", err)
+	}
 	// Until a fresh /proc covers it, the caller's /proc names us by the caller's numbers.
 	if self, err := os.Readlink("/proc/self"); err == nil {
 		here.hostPID, _ = strconv.Atoi(self) // 0 when it is not a number: nothing but a hint is lost

@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	"fmt"
+	"os"
 	"os/exec"
 
 	"k8s.io/client-go/rest"
@@ -41,5 +42,13 @@ func (c *ControlPlane) Kubectl(ctx context.Context, args ...string) (*exec.Cmd, 
 	if err != nil {
 		return nil, err
 	}
-	return exec.CommandContext(ctx, path, append([]string{"--kubeconfig", c.Kubeconfig()}, args...)...), nil
+	cmd := exec.CommandContext(ctx, path, args...)
+	cmd.Env = append(os.Environ(), c.KubectlEnv()...)
+	return cmd, nil
+}
+
+// KubectlEnv are the environment variables that make any kubectl in the lab an administrator's, and
+// keep its cache out of the home directory.
+func (c *ControlPlane) KubectlEnv() []string {
+	return []string{"KUBECONFIG=" + c.Kubeconfig(), "KUBECACHEDIR=" + c.path("kubectl-cache")}
 }

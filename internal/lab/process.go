@@ -137,11 +137,11 @@ func (p *Process) await(ctx context.Context, check func(context.Context) error) 
 	default:
 		err = fmt.Errorf("waiting for %s to be ready: %w", p.Name, err)
 	}
-	return fmt.Errorf("%w; the end of its log:\n%s", err, p.tail())
+	return fmt.Errorf("%w; the end of its log:\n%s", err, p.Tail())
 }
 
-// tail is the end of the program's log.
-func (p *Process) tail() string {
+// Tail is the end of the program's log.
+func (p *Process) Tail() string {
 	log, err := os.ReadFile(p.LogPath)
 	if err != nil {
 		return err.Error()
