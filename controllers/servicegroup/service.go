@@ -110,29 +110,32 @@ func (r *Reconciler) writeService(ctx context.Context, sg *v1alpha1.ServiceGroup
 	return state, nil
 }
 
+// createOrUpdate writes the Service with the addresses that status remembers if it, or a port of
+// it, is gone. If those are no longer to be had, serving at new ones is better than not serving.
 func (r *Reconciler) createOrUpdate(ctx context.Context, sg *v1alpha1.ServiceGroup, live *corev1.Service, diff plan.ServiceDiff) (*corev1.Service, error) {
-	if live == nil {
-		return r.createService(ctx, sg)
+	if live == nil || diff.Restore {
+		want, restored := plan.RestoredService(sg)
+		svc, err := r.write(ctx, live, want, diff.Repair)
+		if !restored || !apierrors.IsInvalid(err) {
+			return svc, err
+		}
+		log.FromContext(ctx).Info("The addresses in status are taken, asking for new ones", "cause", err.Error())
 	}
-	if diff.Repair != nil {
-		if err := r.repairService(ctx, live, diff.Repair); err != nil {
+	return r.write(ctx, live, plan.Service(sg), diff.Repair)
+}
+
+// write creates the Service, or changes the one we looked at: if somebody creates or replaces it
+// meanwhile, that is a conflict.
+func (r *Reconciler) write(ctx context.Context, live *corev1.Service, want *corev1ac.ServiceApplyConfiguration, repair bool) (*corev1.Service, error) {
+	if live == nil {
+		return r.applyService(ctx, want.WithResourceVersion(absentVersion))
+	}
+	if repair {
+		if err := r.repairService(ctx, live, plan.RepairPatch(live, want)); err != nil {
 			return nil, err
 		}
 	}
-	want := plan.Service(sg).WithUID(live.UID) // the Service we looked at, not one that replaced it
-	return r.applyService(ctx, want)
-}
-
-// createService creates the Service with the addresses that status remembers. If those are no
-// longer to be had, serving at new ones is better than not serving.
-func (r *Reconciler) createService(ctx context.Context, sg *v1alpha1.ServiceGroup) (*corev1.Service, error) {
-	want, restored := plan.RestoredService(sg)
-	svc, err := r.applyService(ctx, want.WithResourceVersion(absentVersion))
-	if !restored || !apierrors.IsInvalid(err) {
-		return svc, err
-	}
-	log.FromContext(ctx).Info("The addresses in status are taken, asking for new ones", "cause", err.Error())
-	return r.applyService(ctx, plan.Service(sg).WithResourceVersion(absentVersion))
+	return r.applyService(ctx, want.WithUID(live.UID))
 }
 
 // applyService applies the Service. It takes back what others overwrote.

@@ -22,13 +22,15 @@ import (
 // controllerName names the controller in logs, metrics and events.
 const controllerName = "servicegroup"
 
-// What the manager may do, and nothing else. The finalizers subresources are what the admission
-// plugin OwnerReferencesPermissionEnforcement asks of whoever sets blockOwnerDeletion.
+// What the manager may do, and nothing else. The admission plugin
+// OwnerReferencesPermissionEnforcement asks for the finalizers subresources of whoever sets
+// blockOwnerDeletion, and for delete of whoever sets an owner on a Service that exists, which
+// happens when somebody removed it; the manager never deletes a Service.
 //
 // +kubebuilder:rbac:groups=net.servicegroup.dev,resources=servicegroups,verbs=list;watch
 // +kubebuilder:rbac:groups=net.servicegroup.dev,resources=servicegroups/status,verbs=update
 // +kubebuilder:rbac:groups=net.servicegroup.dev,resources=servicegroups/finalizers,verbs=update
-// +kubebuilder:rbac:groups="",resources=services,verbs=get;list;watch;create;patch
+// +kubebuilder:rbac:groups="",resources=services,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups="",resources=services/finalizers,verbs=update
 // +kubebuilder:rbac:groups=discovery.k8s.io,resources=endpointslices,verbs=list;watch;create;update;delete
 // +kubebuilder:rbac:groups="",resources=pods;nodes,verbs=list;watch

@@ -57,15 +57,17 @@ func appliedByUs(svc *corev1.Service) bool {
 
 // ServiceDiff is what to do to a Service that exists.
 type ServiceDiff struct {
-	// Repair is a JSON merge patch for what a server-side apply cannot undo; nil if there is no
-	// need. It comes before Apply and holds for the resourceVersion we saw.
-	Repair []byte
 	// Apply says that something we own differs from what we want.
 	Apply bool
+	// Repair says that a server-side apply alone cannot undo what others did: RepairPatch first.
+	Repair bool
+	// Restore says that a port is gone whose nodePort status remembers: RestoredService is to be
+	// applied, not Service.
+	Restore bool
 }
 
 // Empty says that there is nothing to do.
-func (d ServiceDiff) Empty() bool { return !d.Apply && d.Repair == nil }
+func (d ServiceDiff) Empty() bool { return !d.Apply }
 
 // DiffService compares what we own of a Service with what we want to own. Ownership is read from
 // managedFields, so a field that somebody else overwrote counts as different. A field that somebody
@@ -79,10 +81,20 @@ func DiffService(live *corev1.Service, sg *v1alpha1.ServiceGroup) (ServiceDiff, 
 	want := Service(sg)
 	diff := ServiceDiff{Apply: !apiequality.Semantic.DeepEqual(inOrder(owned), inOrder(want))}
 	if len(live.Spec.Selector) > 0 || hasForeignPort(live, ports(owned), ports(want)) {
-		diff.Repair = repair(live, sg)
-		diff.Apply = true
+		diff.Apply, diff.Repair = true, true
 	}
+	diff.Restore = lostNodePort(live, sg)
 	return diff, nil
+}
+
+// lostNodePort finds a port that the Service lost together with the nodePort the API server gave it.
+func lostNodePort(live *corev1.Service, sg *v1alpha1.ServiceGroup) bool {
+	return slices.ContainsFunc(sg.Spec.Ports, func(p v1alpha1.Port) bool {
+		return p.NodePort == 0 && rememberedNodePort(&sg.Status, p.Port, protocolOf(&p)) != 0 &&
+			!slices.ContainsFunc(live.Spec.Ports, func(l corev1.ServicePort) bool {
+				return l.Port == p.Port && l.Protocol == protocolOf(&p)
+			})
+	})
 }
 
 // hasForeignPort finds a port that others added: the last apply did not write it, so the next one
@@ -94,10 +106,10 @@ func hasForeignPort(live *corev1.Service, owned, wanted map[portNumber]bool) boo
 	})
 }
 
-// repair replaces all ports at once: adding ours before removing the foreign ones, or the other way
+// RepairPatch is a JSON merge patch that undoes what others added, for the resourceVersion we saw.
+// It replaces all ports at once: adding ours before removing the foreign ones, or the other way
 // round, could be two ports of one name or no port at all, which the API server refuses.
-func repair(live *corev1.Service, sg *v1alpha1.ServiceGroup) []byte {
-	want, _ := RestoredService(sg)
+func RepairPatch(live *corev1.Service, want *corev1ac.ServiceApplyConfiguration) []byte {
 	patch, err := json.Marshal(map[string]any{
 		"metadata": map[string]any{"resourceVersion": live.ResourceVersion},
 		"spec":     map[string]any{"selector": nil, "ports": want.Spec.Ports},

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"encoding/json"
 	"fmt"
 	"strconv"
 
@@ -62,12 +63,21 @@ func Validate(spec *v1alpha1.ServiceGroupSpec) []Problem {
 func validateGroup(group *v1alpha1.Group, path *field.Path) []Problem {
 	if _, err := metav1.LabelSelectorAsSelector(&group.Selector); err != nil {
 		return []Problem{{
-			Field: path.Child("selector").String(), Value: metav1.FormatLabelSelector(&group.Selector),
+			Field: path.Child("selector").String(), Value: asJSON(group.Selector),
 			Cause:  err.Error(),
 			Remedy: "In and NotIn need values, Exists and DoesNotExist take none, keys and values must be valid labels",
 		}}
 	}
 	return nil
+}
+
+// asJSON shows a value as the user wrote it; metav1.FormatLabelSelector shows nothing of a bad one.
+func asJSON(value any) string {
+	text, err := json.Marshal(value)
+	if err != nil {
+		return fmt.Sprint(value)
+	}
+	return string(text)
 }
 
 func validatePort(port *v1alpha1.Port, path *field.Path) []Problem {

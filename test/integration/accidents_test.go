@@ -1,0 +1,164 @@
+package integration
+
+import (
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/servicegroup-dev/servicegroup/api/v1alpha1"
+)
+
+const nodePorts = `
+type: NodePort
+groups:
+- {name: a, selector: {matchLabels: {app: a}}}
+ports:
+- {name: http, port: 80}
+- {name: dns, port: 53, protocol: UDP}
+`
+
+var _ = Describe("Accidents", func() {
+	var (
+		sg  *v1alpha1.ServiceGroup
+		pod *corev1.Pod
+		svc *corev1.Service
+	)
+	want := func() []string { return []string{at("a/dns", pod, 53, "rs"), at("a/http", pod, 80, "rs")} }
+
+	BeforeEach(func() {
+		pod = runPod(podSpec{name: "a", labels: map[string]string{"app": "a"}})
+		sg = create("precious", nodePorts)
+		Eventually(endpointsOf("precious")).Should(Equal(want()))
+		Eventually(ready(sg)).Should(HavePrefix("True"))
+		svc = service(Default, "precious")
+	})
+
+	// restored waits until the Service is as it was, and stays so.
+	restored := func() {
+		GinkgoHelper()
+		same := func(g Gomega) {
+			now := service(g, "precious")
+			g.Expect(now.Spec).To(Equal(svc.Spec))
+			g.Expect(now.Labels).To(HaveKeyWithValue(v1alpha1.LabelServiceProxyName, v1alpha1.ServiceProxyName))
+			g.Expect(metav1.IsControlledBy(now, sg)).To(BeTrue())
+			g.Expect(now.Annotations).To(HaveKeyWithValue(v1alpha1.AnnotationServed, svc.Annotations[v1alpha1.AnnotationServed]))
+			g.Expect(endpoints(g, "precious")).To(Equal(want()))
+			for _, slice := range slicesOf(g, "precious") {
+				g.Expect(metav1.IsControlledBy(&slice, now)).To(BeTrue())
+				g.Expect(slice.Labels).To(HaveLen(4))
+				g.Expect(slice.Labels).To(HaveKeyWithValue(discoveryv1.LabelManagedBy, v1alpha1.ManagedBy))
+			}
+		}
+		Eventually(same).Should(Succeed())
+		Consistently(same).Should(Succeed())
+		Expect(accepted(sg)(Default)).To(HavePrefix("True"))
+	}
+
+	It("a deleted Service comes back with the same cluster IP and nodePorts", func() {
+		Expect(k8s.Delete(ctx, svc)).To(Succeed())
+		Eventually(func(g Gomega) types.UID { return service(g, "precious").UID }).ShouldNot(Equal(svc.UID))
+		restored()
+		// The remembered values are given back to the API server, so that they are still the
+		// spec's to change.
+		respec(sg, "externalTrafficPolicy: Local\n"+nodePorts)
+		Eventually(func(g Gomega) corev1.ServiceExternalTrafficPolicy {
+			return service(g, "precious").Spec.ExternalTrafficPolicy
+		}).Should(Equal(corev1.ServiceExternalTrafficPolicyLocal))
+		Expect(service(Default, "precious").Spec.ClusterIP).To(Equal(svc.Spec.ClusterIP))
+		Expect(service(Default, "precious").Spec.Ports).To(Equal(svc.Spec.Ports))
+	})
+
+	It("a deleted Service whose addresses are taken meanwhile comes back at new ones", func() {
+		thief := &corev1.Service{
+			ObjectMeta: metav1.ObjectMeta{Name: "thief", Namespace: namespace},
+			Spec:       corev1.ServiceSpec{Ports: []corev1.ServicePort{{Port: 1}}},
+		}
+		thief.Spec.ClusterIP = svc.Spec.ClusterIP
+		Expect(k8s.Delete(ctx, svc)).To(Succeed())
+		if err := k8s.Create(ctx, thief); err != nil {
+			Skip("the operator was faster than the thief")
+		}
+		Eventually(func(g Gomega) string { return service(g, "precious").Spec.ClusterIP }).ShouldNot(Or(BeEmpty(), Equal(svc.Spec.ClusterIP)))
+		Eventually(endpointsOf("precious")).Should(Equal(want()))
+	})
+
+	DescribeTable("an edit of the Service is undone", func(change func(*corev1.Service)) {
+		edit(service(Default, "precious"), change)
+		restored()
+	},
+		Entry("selector", func(s *corev1.Service) { s.Spec.Selector = map[string]string{"app": "a"} }),
+		Entry("type", func(s *corev1.Service) { s.Spec.Type = corev1.ServiceTypeLoadBalancer }),
+		Entry("targetPort", func(s *corev1.Service) { s.Spec.Ports[0].TargetPort.IntVal = 8080 }),
+		Entry("port number", func(s *corev1.Service) { s.Spec.Ports[0].Port = 81 }),
+		Entry("port name", func(s *corev1.Service) { s.Spec.Ports[0].Name = "other" }),
+		Entry("port removed", func(s *corev1.Service) { s.Spec.Ports = s.Spec.Ports[1:] }),
+		Entry("port added", func(s *corev1.Service) {
+			s.Spec.Ports = append(s.Spec.Ports, corev1.ServicePort{Name: "extra", Port: 81})
+		}),
+		Entry("all ports replaced", func(s *corev1.Service) { s.Spec.Ports = []corev1.ServicePort{{Name: "http", Port: 81}} }),
+		Entry("proxy name removed", func(s *corev1.Service) { delete(s.Labels, v1alpha1.LabelServiceProxyName) }),
+		Entry("annotation removed", func(s *corev1.Service) { delete(s.Annotations, v1alpha1.AnnotationServed) }),
+		Entry("owner removed", func(s *corev1.Service) { s.OwnerReferences = nil }),
+		Entry("session affinity", func(s *corev1.Service) { s.Spec.SessionAffinity = corev1.ServiceAffinityClientIP }),
+	)
+
+	It("what others set on the Service without moving traffic stays theirs", func() {
+		edit(service(Default, "precious"), func(s *corev1.Service) {
+			s.Annotations["example.com/note"] = "mine"
+			s.Labels["team"] = "blue"
+		})
+		respec(sg, "sessionAffinity: ClientIP\n"+nodePorts)
+		Eventually(func(g Gomega) corev1.ServiceAffinity { return service(g, "precious").Spec.SessionAffinity }).Should(Equal(corev1.ServiceAffinityClientIP))
+		now := service(Default, "precious")
+		Expect(now.Annotations).To(HaveKeyWithValue("example.com/note", "mine"))
+		Expect(now.Labels).To(HaveKeyWithValue("team", "blue"))
+	})
+
+	It("a deleted slice comes back", func() {
+		Expect(k8s.Delete(ctx, &slicesOf(Default, "precious")[0])).To(Succeed())
+		restored()
+	})
+
+	DescribeTable("an edit of a slice is undone", func(change func(*discoveryv1.EndpointSlice)) {
+		edit(&slicesOf(Default, "precious")[0], change)
+		restored()
+	},
+		Entry("endpoints removed", func(s *discoveryv1.EndpointSlice) { s.Endpoints = nil }),
+		Entry("endpoint added", func(s *discoveryv1.EndpointSlice) {
+			s.Endpoints = append(s.Endpoints, discoveryv1.Endpoint{Addresses: []string{"10.9.9.9"}})
+		}),
+		Entry("address changed", func(s *discoveryv1.EndpointSlice) { s.Endpoints[0].Addresses = []string{"10.9.9.9"} }),
+		Entry("ports changed", func(s *discoveryv1.EndpointSlice) { *s.Ports[0].Port = 666 }),
+		Entry("group changed", func(s *discoveryv1.EndpointSlice) { s.Labels[v1alpha1.LabelGroup] = "b" }),
+		Entry("label added", func(s *discoveryv1.EndpointSlice) { s.Labels["extra"] = "label" }),
+		Entry("service name changed", func(s *discoveryv1.EndpointSlice) { s.Labels[discoveryv1.LabelServiceName] = "other" }),
+		Entry("manager changed", func(s *discoveryv1.EndpointSlice) { s.Labels[discoveryv1.LabelManagedBy] = "somebody" }),
+		Entry("owner removed", func(s *discoveryv1.EndpointSlice) { s.OwnerReferences = nil }),
+	)
+
+	It("a forged slice with our labels is removed", func() {
+		forged := slicesOf(Default, "precious")[0].DeepCopy()
+		forged.ObjectMeta = metav1.ObjectMeta{Name: "forged", Namespace: namespace, Labels: forged.Labels}
+		forged.Endpoints[0].Addresses = []string{"10.9.9.9"}
+		Expect(k8s.Create(ctx, forged)).To(Succeed())
+		Eventually(gone(forged)).Should(BeTrue())
+		restored()
+	})
+
+	It("a ServiceGroup deleted and created anew waits for the garbage collector and then takes over", func() {
+		Expect(k8s.Delete(ctx, sg)).To(Succeed())
+		again := create("precious", nodePorts)
+		Eventually(accepted(again)).Should(HavePrefix("False NameTaken: metadata.name: precious: the Service of a deleted ServiceGroup"))
+		Expect(k8s.Delete(ctx, svc)).To(Succeed()) // the garbage collector's part
+		for _, slice := range slicesOf(Default, "precious") {
+			Expect(client.IgnoreNotFound(k8s.Delete(ctx, &slice))).To(Succeed())
+		}
+		Eventually(accepted(again)).Should(HavePrefix("True"))
+		Eventually(endpointsOf("precious")).Should(Equal(want()))
+		Expect(metav1.IsControlledBy(service(Default, "precious"), again)).To(BeTrue())
+	})
+})

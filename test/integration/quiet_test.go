@@ -1,0 +1,111 @@
+package integration
+
+import (
+	"fmt"
+	"strconv"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+
+	"github.com/servicegroup-dev/servicegroup/api/v1alpha1"
+)
+
+var _ = Describe("Writes", func() {
+	It("are none when nothing changes, however often it looks", func() {
+		runPod(podSpec{name: "frontend", labels: frontendLabels})
+		guest := create("guestbook", guestbook)
+		dual := create("dual", "ipFamilyPolicy: PreferDualStack\ntype: LoadBalancer\nsessionAffinity: ClientIP\n"+
+			"sessionAffinityConfig: {clientIP: {timeoutSeconds: 60}}\nexternalTrafficPolicy: Local\ninternalTrafficPolicy: Local\n"+twoGroups)
+		empty := create("empty", twoGroups)
+		Eventually(ready(guest)).Should(HavePrefix("False NoReadyEndpoints"))
+		Eventually(ready(dual)).Should(HavePrefix("False NoReadyEndpoints"))
+		Eventually(ready(empty)).Should(HavePrefix("False NoReadyEndpoints"))
+		quiet()
+
+		writes.reset()
+		before := reconciliations()
+		for i := range 20 {
+			for _, name := range []string{"guestbook", "dual", "empty"} {
+				edit(service(Default, name), func(s *corev1.Service) { s.Annotations["touch"] = strconv.Itoa(i) })
+			}
+		}
+		Eventually(func() float64 { return reconciliations() - before }).Should(BeNumerically(">=", 20))
+		Consistently(func() map[string]int { return writes.in(namespace) }).Should(BeEmpty())
+	})
+
+	It("of one pod's flip among many are one slice", func() {
+		const pods = 120 // more than fit in one slice
+		var first *corev1.Pod
+		for i := range pods {
+			pod := runPod(podSpec{name: fmt.Sprintf("pod-%d", i), labels: map[string]string{"app": "a"}})
+			if first == nil {
+				first = pod
+			}
+		}
+		sg := create("many", twoGroups)
+		Eventually(func(g Gomega) int { return len(endpoints(g, "many")) }).Should(Equal(pods))
+		Eventually(func(g Gomega) []v1alpha1.GroupStatus { return statusOf(sg)(g).Groups }).
+			Should(ContainElement(v1alpha1.GroupStatus{Name: "a", Matched: pods, Ready: pods}))
+		for _, slice := range slicesOf(Default, "many") {
+			Expect(len(slice.Endpoints)).To(BeNumerically("<=", 100))
+		}
+		quiet()
+
+		writes.reset()
+		setReady(first, false)
+		Eventually(endpointsOf("many")).Should(ContainElement(at("a/http", first, 80, "")))
+		// The exact count follows in a write of its own, late, so that a thousand flips cost one.
+		Eventually(func(g Gomega) []v1alpha1.GroupStatus { return statusOf(sg)(g).Groups }).
+			Should(ContainElement(v1alpha1.GroupStatus{Name: "a", Matched: pods, Ready: pods - 1}))
+		Consistently(func() map[string]int { return writes.in(namespace) }).
+			Should(Equal(map[string]int{"endpointslices": 1, "servicegroups/status": 1}))
+
+		writes.reset()
+		edit(first, func(p *corev1.Pod) { p.Annotations = map[string]string{"irrelevant": "change"} })
+		Consistently(func() map[string]int { return writes.in(namespace) }).Should(BeEmpty())
+	})
+
+	It("of a new ServiceGroup are one Service, one slice per group and its status", func() {
+		pod := runPod(podSpec{name: "a", labels: map[string]string{"app": "a"}})
+		writes.reset()
+		sg := create("fresh", twoGroups)
+		Eventually(ready(sg)).Should(HavePrefix("True"))
+		Consistently(func() map[string]int { return writes.in(namespace) }).
+			Should(Equal(map[string]int{"services": 1, "endpointslices": 2, "servicegroups/status": 1}))
+		Expect(endpoints(Default, "fresh")).To(ConsistOf(at("a/http", pod, 80, "rs")))
+	})
+
+	It("of pods nobody selects are none, and wake nobody", func() {
+		create("lonely", twoGroups)
+		Eventually(func(g Gomega) int { return len(slicesOf(g, "lonely")) }).Should(Equal(2))
+		quiet()
+		before := reconciliations()
+		pod := runPod(podSpec{name: "stranger", labels: map[string]string{"app": "stranger"}})
+		setReady(pod, false)
+		Consistently(func() float64 { return reconciliations() - before }).Should(BeZero())
+	})
+
+	It("of empty groups are one placeholder each", func() {
+		create("placeholders", twoGroups)
+		Eventually(func(g Gomega) []discoveryv1.EndpointSlice { return slicesOf(g, "placeholders") }).Should(HaveLen(2))
+		for _, slice := range slicesOf(Default, "placeholders") {
+			Expect(slice.Endpoints).To(BeEmpty())
+		}
+	})
+})
+
+// quiet waits until the manager has not written for a moment.
+func quiet() {
+	GinkgoHelper()
+	last, still := -1.0, 0
+	Eventually(func() int {
+		now := reconciliations()
+		if now != last {
+			last, still = now, 0
+		}
+		still++
+		return still
+	}).Should(BeNumerically(">=", 30)) // 30 polls of 20 ms: longer than countRefresh
+}
