@@ -37,7 +37,7 @@ type Options struct {
 func (o *Options) Validate() error {
 	var errs []error
 	if o.Client == nil {
-		errs = append(errs, errors.New("Client is missing"))
+		errs = append(errs, errors.New("the API client is missing"))
 	}
 	if o.NodeName == "" {
 		errs = append(errs, errors.New("the node name is missing: give the name of the Node object of this node"))

@@ -26,9 +26,10 @@ func pods(numbers ...int) []proxy.Endpoint {
 	return out
 }
 
-func upTo(n int) []proxy.Endpoint {
+// manyPods is 5,000 endpoints.
+func manyPods() []proxy.Endpoint {
 	var out []proxy.Endpoint
-	for i := range n {
+	for i := range 5000 {
 		out = append(out, pods(i+1)...)
 	}
 	return out
@@ -66,18 +67,18 @@ func TestComputeSlots(t *testing.T) {
 func TestOneEndpointOfManyWritesAFewElements(t *testing.T) {
 	state := NewState()
 	vip := key("10.96.0.1", 80)
-	state.Apply(one("big", proxy.Frontend{Key: vip, Endpoints: upTo(5000)}))
+	state.Apply(one("big", proxy.Frontend{Key: vip, Endpoints: manyPods()}))
 
-	without := slices.DeleteFunc(upTo(5000), func(e proxy.Endpoint) bool { return e == pods(17)[0] })
+	without := slices.DeleteFunc(manyPods(), func(e proxy.Endpoint) bool { return e == pods(17)[0] })
 	change := state.Apply(one("big", proxy.Frontend{Key: vip, Endpoints: without})).Change
 	if len(change.Delete) != 2 || len(change.Add) != 1 {
 		t.Errorf("removing one endpoint of 5000 deletes %v and adds %v, want 2 and 1", change.Delete, change.Add)
 	}
-	change = state.Apply(one("big", proxy.Frontend{Key: vip, Endpoints: upTo(5000)})).Change
+	change = state.Apply(one("big", proxy.Frontend{Key: vip, Endpoints: manyPods()})).Change
 	if len(change.Delete) != 0 || len(change.Add) != 1 {
 		t.Errorf("adding one endpoint to 4999 deletes %v and adds %v, want 0 and 1", change.Delete, change.Add)
 	}
-	change = state.Apply(one("big", proxy.Frontend{Key: vip, Endpoints: upTo(5000)})).Change
+	change = state.Apply(one("big", proxy.Frontend{Key: vip, Endpoints: manyPods()})).Change
 	if !change.Empty() {
 		t.Errorf("no change writes %v and %v", change.Delete, change.Add)
 	}

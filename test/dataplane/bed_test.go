@@ -274,7 +274,7 @@ func (b *bed) run(t *testing.T, paths []path) {
 func (b *bed) target(to string, ipv4 bool) (network, address string) {
 	host, rest, _ := strings.Cut(to, ":")
 	port, network, _ := strings.Cut(rest, "/")
-	addr := netip.Addr{}
+	var addr netip.Addr
 	switch {
 	case host == "vip" && ipv4:
 		addr = netip.MustParseAddr("10.96.0.20")
