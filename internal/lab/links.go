@@ -18,8 +18,9 @@ import (
 // linkBound is how long a link may take to come up.
 const linkBound = 5 * time.Second
 
-// hostSysctls make a host's addresses usable at once (no duplicate address detection) and keep it
-// from dropping what an asymmetric route brings; they are set before it has a link.
+// hostSysctls make a host's addresses usable at once (no duplicate address detection), keep it from
+// dropping what an asymmetric route brings, and let it say no as often as it is asked. They are set
+// before the host has a link.
 var hostSysctls = []string{
 	"ipv4/conf/all/rp_filter=0",
 	"ipv4/conf/default/rp_filter=0",
@@ -30,14 +31,14 @@ var hostSysctls = []string{
 	"ipv6/conf/default/dad_transmits=0",
 	"ipv6/conf/all/accept_ra=0",
 	"ipv6/conf/default/accept_ra=0",
+	// Every rejected packet is answered, not one per second.
+	"ipv4/icmp_ratelimit=0",
+	"ipv6/icmp/ratelimit=0",
 }
 
 var nodeSysctls = []string{
 	"ipv4/ip_forward=1",
 	"ipv6/conf/all/forwarding=1",
-	// A node answers every rejected packet, not one per second.
-	"ipv4/icmp_ratelimit=0",
-	"ipv6/icmp/ratelimit=0",
 }
 
 // setSysctls sets sysctls of the calling thread's network namespace, given as path=value under
@@ -68,7 +69,10 @@ type route struct {
 	source  netip.Addr // of packets the host itself sends; zero: the kernel's choice
 }
 
-// neighbor is a permanent entry of the neighbor table: the lab's pods never wait for ARP or NDP.
+// neighbor is a permanent entry of the neighbor table, so that nobody in the lab waits for ARP or
+// NDP: a host answers neighbor solicitations only some time after it got its address, and a question
+// asked too early is repeated a second later. It also keeps the lab out of the kernel's limit for
+// learned neighbors, which all network namespaces share.
 type neighbor struct {
 	address netip.Addr
 	mac     net.HardwareAddr
@@ -198,12 +202,11 @@ func family(a netip.Addr) int {
 	return netlink.FAMILY_V6
 }
 
-// createBridge makes the fabric: a bridge that forwards at once and floods multicast, so that NDP
-// works without a querier.
-func createBridge(name string) error {
+// createBridge makes the fabric: a bridge that forwards at once and floods multicast.
+func createBridge(name string, mac net.HardwareAddr) error {
 	snooping := false
 	bridge := &netlink.Bridge{LinkAttrs: netlink.NewLinkAttrs(), MulticastSnooping: &snooping}
-	bridge.Name = name
+	bridge.Name, bridge.HardwareAddr = name, mac
 	if err := netlink.LinkAdd(bridge); err != nil {
 		if errors.Is(err, os.ErrExist) {
 			return fmt.Errorf("creating bridge %s: there is a network in this lab already; close it first: %w", name, err)

@@ -15,11 +15,17 @@ import (
 // tmpfs.
 const namespaceDir = "/run/netns"
 
+// maxName is how long a name of a namespace may be: it is a file name.
+const maxName = 255
+
 // createNamespace makes a network namespace with a name for `ip netns` and its loopback down.
 func createNamespace(name string) (netns.NsHandle, error) {
 	root, err := rootNamespace()
 	if err != nil {
 		return netns.None(), err
+	}
+	if name != filepath.Base(name) || name == "." || name == ".." || len(name) > maxName {
+		return netns.None(), fmt.Errorf("creating network namespace: %q is no file name of at most %d bytes", name, maxName)
 	}
 	created := netns.None()
 	err = runInNamespace(root, func() error {

@@ -3,6 +3,7 @@ package lab
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"sync"
@@ -47,17 +48,17 @@ func NewNetwork() (*Network, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := createBridge(fabricLink); err != nil {
+	v4, v6 := fabricAddresses(fabricNumber)
+	if err := createBridge(fabricLink, fabricMAC(v4)); err != nil {
 		return nil, err
 	}
 	handle, err := netlink.NewHandleAt(root, unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, fmt.Errorf("opening netlink: %w", err)
 	}
-	network := &Network{Fabric: &Host{Name: fabricLink, namespace: root}, handle: handle}
-	network.Fabric.IPv4, network.Fabric.IPv6 = fabricAddresses(fabricNumber)
+	network := &Network{Fabric: &Host{Name: fabricLink, IPv4: v4, IPv6: v6, namespace: root}, handle: handle}
 	err = wiring{namespace: root, link: fabricLink, addresses: []netip.Prefix{
-		fabricPrefix(network.Fabric.IPv4), fabricPrefix(network.Fabric.IPv6),
+		fabricPrefix(v4), fabricPrefix(v6),
 	}}.apply()
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("configuring the fabric: %w", err), network.Close())
@@ -114,7 +115,7 @@ func (n *Network) connectPodCIDRs(added *Node) error {
 			return fmt.Errorf("connecting %s with the pods of %s: %w", node.Name, added.Name, err)
 		}
 	}
-	others = append(others, n.defaultRoutes(n.Fabric)...)
+	others = append(others, defaultRoutes(n.Fabric)...)
 	if err := (wiring{namespace: added.namespace, link: "eth0", routes: others}).apply(); err != nil {
 		return fmt.Errorf("connecting %s: %w", added.Name, err)
 	}
@@ -126,7 +127,7 @@ func (n *Node) podRoutes() []route {
 	return []route{{to: n.PodCIDRv4, gateway: n.IPv4}, {to: n.PodCIDRv6, gateway: n.IPv6}}
 }
 
-func (n *Network) defaultRoutes(gateway *Host) []route {
+func defaultRoutes(gateway *Host) []route {
 	return []route{
 		{to: everything(gateway.IPv4), gateway: gateway.IPv4},
 		{to: everything(gateway.IPv6), gateway: gateway.IPv6},
@@ -181,7 +182,7 @@ func (n *Network) connect(name string, number int, sysctls []string) (*Host, err
 	}
 	cable := veth{
 		near: fmt.Sprintf("port%d", number), far: "eth0", bridge: fabricLink,
-		nearMAC: hardwareAddress(1, v4), farMAC: hardwareAddress(2, v4), farNamespace: host.namespace,
+		nearMAC: hardwareAddress(1, v4), farMAC: fabricMAC(v4), farNamespace: host.namespace,
 	}
 	err = cable.create(n.handle)
 	if err == nil {
@@ -191,12 +192,43 @@ func (n *Network) connect(name string, number int, sysctls []string) (*Host, err
 		}.apply()
 	}
 	if err == nil {
+		err = n.introduce(host)
+	}
+	if err == nil {
 		err = awaitUp(n.handle, cable.near, fabricLink)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("connecting %s: %w", name, err), removeNamespace(name, host.namespace))
 	}
 	return host, nil
+}
+
+// fabricMAC is the hardware address of the host with that address on the fabric.
+func fabricMAC(v4 netip.Addr) net.HardwareAddr { return hardwareAddress(2, v4) }
+
+// introduce makes the new host and all others on the fabric neighbors.
+func (n *Network) introduce(added *Host) error {
+	known := append([]*Host{n.Fabric}, n.clients...)
+	for _, node := range n.nodes {
+		known = append(known, node.Host)
+	}
+	var all []neighbor
+	for _, host := range known {
+		all = append(all, host.onFabric()...)
+		link := "eth0"
+		if host == n.Fabric {
+			link = fabricLink
+		}
+		if err := (wiring{namespace: host.namespace, link: link, neighbors: added.onFabric()}).apply(); err != nil {
+			return fmt.Errorf("introducing it to %s: %w", host.Name, err)
+		}
+	}
+	return wiring{namespace: added.namespace, link: "eth0", neighbors: all}.apply()
+}
+
+// onFabric is what others on the fabric know of the host.
+func (h *Host) onFabric() []neighbor {
+	return []neighbor{{h.IPv4, fabricMAC(h.IPv4)}, {h.IPv6, fabricMAC(h.IPv4)}}
 }
 
 // newHost creates a host with its loopback up and nothing else.

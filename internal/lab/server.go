@@ -1,7 +1,6 @@
 package lab
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -118,9 +117,4 @@ func (s *server) close() error {
 	}
 	s.running.Wait()
 	return errors.Join(problems...)
-}
-
-// closeGracefully stops accepting connections and lets requests in progress finish until ctx ends.
-func (s *server) closeGracefully(ctx context.Context) error {
-	return errors.Join(s.http.Shutdown(ctx), s.close())
 }

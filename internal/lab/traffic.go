@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -113,19 +114,26 @@ const tallyParallelism = 8
 
 // Tally asks n times, each time on a new connection.
 func (h *Host) Tally(ctx context.Context, network, address string, n int) Tally {
+	var asked atomic.Int64
+	return h.tally(ctx, network, address, func() bool { return asked.Add(1) <= int64(n) })
+}
+
+// TallyUntil is constant load: it asks, each time on a new connection, until ctx ends, and lets the
+// questions under way be answered.
+func (h *Host) TallyUntil(ctx context.Context, network, address string) Tally {
+	return h.tally(context.WithoutCancel(ctx), network, address, func() bool { return ctx.Err() == nil })
+}
+
+// tally asks while more says so.
+func (h *Host) tally(ctx context.Context, network, address string, more func() bool) Tally {
 	tally := Tally{Answers: map[string]int{}}
 	var (
 		mu      sync.Mutex
 		workers sync.WaitGroup
-		todo    = make(chan struct{}, n)
 	)
-	for range n {
-		todo <- struct{}{}
-	}
-	close(todo)
 	for range tallyParallelism {
 		workers.Go(func() {
-			for range todo {
+			for more() {
 				name, err := h.Ask(ctx, network, address)
 				mu.Lock()
 				tally.add(name, err)

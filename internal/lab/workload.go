@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -105,6 +106,16 @@ func (w *Workload) connect() error {
 		return err
 	}
 	return awaitUp(w.Node.handle, w.link())
+}
+
+// Drain makes the pod's TCP servers end as well-behaved servers do after SIGTERM: they accept no more
+// connections and let requests in progress finish, until ctx ends. Connections that nobody has
+// accepted yet are lost, so traffic should have moved elsewhere before.
+func (w *Workload) Drain(ctx context.Context) error {
+	if err := w.server.http.Shutdown(ctx); err != nil {
+		return fmt.Errorf("draining %s: %w", w.Name, err)
+	}
+	return nil
 }
 
 // Remove stops the pod's servers, cutting off their connections, and takes it off the network.
