@@ -45,6 +45,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		}
 		return reconcile.Result{}, fmt.Errorf("getting ServiceGroup: %w", err)
 	}
+	sg = r.memory.latestGroup(req.NamespacedName, sg)
 	if !sg.DeletionTimestamp.IsZero() {
 		return reconcile.Result{}, nil // the garbage collector is at work
 	}

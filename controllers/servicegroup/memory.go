@@ -4,8 +4,12 @@ import (
 	"sync"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/servicegroup-dev/servicegroup/api/v1alpha1"
 	"github.com/servicegroup-dev/servicegroup/internal/plan"
 )
 
@@ -33,6 +37,9 @@ type entry struct {
 	// triggered says that the trigger times of its pods have been seen once.
 	triggered bool
 	refused   refused
+	// group and service are what our last writes returned, until the caches show them.
+	group   *v1alpha1.ServiceGroup
+	service *corev1.Service
 }
 
 // refused is a try that failed.
@@ -150,4 +157,46 @@ func (m *memory) isWaiting(key types.NamespacedName) bool {
 	defer m.mu.Unlock()
 	e := m.entries[key]
 	return e != nil && e.waiting
+}
+
+// latestGroup is the newer of what the cache shows and what our last write returned: planning from
+// the older one would write the same again.
+func (m *memory) latestGroup(key types.NamespacedName, cached *v1alpha1.ServiceGroup) *v1alpha1.ServiceGroup {
+	m.with(key, func(e *entry) {
+		if e.group != nil && newer(e.group, cached) {
+			cached = e.group.DeepCopy()
+			return
+		}
+		e.group = nil
+	})
+	return cached
+}
+
+func (m *memory) wroteGroup(key types.NamespacedName, written *v1alpha1.ServiceGroup) {
+	m.with(key, func(e *entry) { e.group = written.DeepCopy() })
+}
+
+// latestService is the newer of what the cache shows and what our last write returned.
+func (m *memory) latestService(key types.NamespacedName, cached *corev1.Service) *corev1.Service {
+	m.with(key, func(e *entry) {
+		if e.service != nil && newer(e.service, cached) {
+			cached = e.service.DeepCopy()
+			return
+		}
+		e.service = nil
+	})
+	return cached
+}
+
+func (m *memory) wroteService(key types.NamespacedName, written *corev1.Service) {
+	m.with(key, func(e *entry) { e.service = written.DeepCopy() })
+}
+
+// newer says whether a is a later state of the same object as b.
+func newer(a, b client.Object) bool {
+	if a.GetUID() != b.GetUID() {
+		return false
+	}
+	order, err := resourceversion.CompareResourceVersion(a.GetResourceVersion(), b.GetResourceVersion())
+	return err == nil && order > 0
 }

@@ -73,7 +73,7 @@ func (r *Reconciler) getService(ctx context.Context, key types.NamespacedName) (
 	if err != nil {
 		return nil, fmt.Errorf("getting Service: %w", err)
 	}
-	return svc, nil
+	return r.memory.latestService(key, svc), nil
 }
 
 // writeService makes the one change that the Service needs, unless the same was refused a moment
@@ -106,6 +106,7 @@ func (r *Reconciler) writeService(ctx context.Context, sg *v1alpha1.ServiceGroup
 		return state, nil
 	}
 	r.memory.accept(key)
+	r.memory.wroteService(key, written)
 	state.service = written
 	return state, nil
 }

@@ -37,6 +37,7 @@ func (r *Reconciler) reconcileStatus(ctx context.Context, sg *v1alpha1.ServiceGr
 		return 0, fmt.Errorf("updating status: %w", err)
 	}
 	r.memory.countsWritten(key)
+	r.memory.wroteGroup(key, updated)
 	r.recordTransitions(sg, updated)
 	return 0, nil
 }

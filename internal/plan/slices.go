@@ -73,13 +73,21 @@ func SortSlices(svc *corev1.Service, served Served, found []*discoveryv1.Endpoin
 	sorted := slices.SortedFunc(slices.Values(found), func(a, b *discoveryv1.EndpointSlice) int { return cmp.Compare(a.Name, b.Name) })
 	for _, slice := range sorted {
 		group := slice.Labels[v1alpha1.LabelGroup]
-		if !served.has(group) || !metav1.IsControlledBy(slice, svc) || slice.Labels[discoveryv1.LabelServiceName] != svc.Name {
+		if !served.has(group) || !inPlace(slice, svc) {
 			existing.Stray = append(existing.Stray, slice)
 			continue
 		}
 		existing.ByGroup[group] = append(existing.ByGroup[group], slice)
 	}
 	return existing
+}
+
+// inPlace says whether a slice is where we put it. k8s.io/endpointslice restores other labels, but
+// takes the reserved ones for granted.
+func inPlace(slice *discoveryv1.EndpointSlice, svc *corev1.Service) bool {
+	return metav1.IsControlledBy(slice, svc) &&
+		slice.Labels[discoveryv1.LabelServiceName] == svc.Name &&
+		slice.Labels[discoveryv1.LabelManagedBy] == v1alpha1.ManagedBy
 }
 
 // portName identifies a port in EndpointSlices, which do not carry the Service's port number.

@@ -1,6 +1,8 @@
 package integration
 
 import (
+	"strings"
+
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
@@ -72,18 +74,22 @@ var _ = Describe("Accidents", func() {
 		Expect(service(Default, "precious").Spec.Ports).To(Equal(svc.Spec.Ports))
 	})
 
-	It("a deleted Service whose addresses are taken meanwhile comes back at new ones", func() {
-		thief := &corev1.Service{
-			ObjectMeta: metav1.ObjectMeta{Name: "thief", Namespace: namespace},
-			Spec:       corev1.ServiceSpec{Ports: []corev1.ServicePort{{Port: 1}}},
-		}
-		thief.Spec.ClusterIP = svc.Spec.ClusterIP
-		Expect(k8s.Delete(ctx, svc)).To(Succeed())
-		if err := k8s.Create(ctx, thief); err != nil {
-			Skip("the operator was faster than the thief")
-		}
-		Eventually(func(g Gomega) string { return service(g, "precious").Spec.ClusterIP }).ShouldNot(Or(BeEmpty(), Equal(svc.Spec.ClusterIP)))
-		Eventually(endpointsOf("precious")).Should(Equal(want()))
+	It("a Service whose remembered addresses are taken comes back at new ones", func() {
+		late := create("late", strings.ReplaceAll(nodePorts, "{app: a}", "{app: -}")) // serves nothing yet
+		Eventually(accepted(late)).Should(HavePrefix("False InvalidSpec"))
+		Eventually(func(g Gomega) {
+			g.Expect(k8s.Get(ctx, client.ObjectKeyFromObject(late), late)).To(Succeed())
+			late.Status.ClusterIP, late.Status.ClusterIPs = svc.Spec.ClusterIP, svc.Spec.ClusterIPs
+			late.Status.Ports = statusOf(sg)(g).Ports
+			g.Expect(k8s.Status().Update(ctx, late)).To(Succeed())
+		}).Should(Succeed())
+		respec(late, nodePorts)
+		Eventually(accepted(late)).Should(HavePrefix("True"))
+		now := service(Default, "late")
+		Expect(now.Spec.ClusterIP).NotTo(Or(BeEmpty(), Equal(svc.Spec.ClusterIP)))
+		Expect(now.Spec.Ports[0].NodePort).NotTo(Or(BeZero(), Equal(svc.Spec.Ports[0].NodePort)))
+		Expect(statusOf(late)(Default).ClusterIP).To(Equal(now.Spec.ClusterIP))
+		restored()
 	})
 
 	DescribeTable("an edit of the Service is undone", func(change func(*corev1.Service)) {

@@ -69,6 +69,9 @@ var _ = Describe("Writes", func() {
 
 	It("of a new ServiceGroup are one Service, one slice per group and its status", func() {
 		pod := runPod(podSpec{name: "a", labels: map[string]string{"app": "a"}})
+		known := create("known", twoGroups) // once it is ready, the manager knows the pod
+		Eventually(ready(known)).Should(HavePrefix("True"))
+		quiet()
 		writes.reset()
 		sg := create("fresh", twoGroups)
 		Eventually(ready(sg)).Should(HavePrefix("True"))
