@@ -112,6 +112,9 @@ func identityMap(path string) ([]syscall.SysProcIDMap, error) {
 
 // refusal says in one sentence why the kernel does not give us namespaces and what to do about it.
 func refusal(err error, ownUserNS bool) error {
+	if path := (*os.PathError)(nil); errors.As(err, &path) {
+		err = path.Err // what was refused is not that file
+	}
 	if !ownUserNS {
 		return fmt.Errorf("the lab cannot create network, mount and pid namespaces (%w): it needs CAP_SYS_ADMIN; in a container, start that with --privileged", err)
 	}

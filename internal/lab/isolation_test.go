@@ -38,7 +38,7 @@ func TestGuest(t *testing.T) {
 	}
 	sleeper := exec.Command("sleep", "1000")
 	must(t, node.Start(sleeper))
-	fmt.Println("guest is up")
+	fmt.Fprintln(os.Stdout, "guest is up")
 	switch what {
 	case "exit":
 		os.Exit(7)

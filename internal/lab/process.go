@@ -33,7 +33,6 @@ type Process struct {
 
 	cmd   *exec.Cmd
 	ended chan struct{} // closed when the program has ended
-	err   error         // of Wait; valid once ended is closed
 }
 
 // program says how to run a program.
@@ -81,7 +80,7 @@ func (p program) launch() (*Process, error) {
 		return nil, err
 	}
 	go func() {
-		process.err = process.cmd.Wait()
+		_ = process.cmd.Wait() // ProcessState says how it ended
 		close(process.ended)
 	}()
 	return process, nil
@@ -133,7 +132,7 @@ func (p *Process) await(ctx context.Context, check func(context.Context) error) 
 	}
 	select {
 	case <-p.ended:
-		err = fmt.Errorf("%s ended (%v)", p.Name, p.err)
+		err = fmt.Errorf("%s ended (%s)", p.Name, p.cmd.ProcessState)
 	default:
 		err = fmt.Errorf("waiting for %s to be ready: %w", p.Name, err)
 	}
