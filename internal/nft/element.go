@@ -30,7 +30,7 @@ const maxElement = 256
 // write appends an element to the message for its map.
 func (w *elements) write(e *ruleset.Element) {
 	w.target(setNames[e.Map])
-	if e.Prefix.IsValid() {
+	if e.Map == ruleset.PodSources || e.Map == ruleset.InsideSources {
 		w.writeRange(e.Prefix)
 		return
 	}
@@ -78,11 +78,22 @@ func (w *elements) key(e *ruleset.Element) {
 		w.frontend(e.Key)
 		// A slot is what numgen puts into a register: a number in native byte order.
 		w.buf = binary.NativeEndian.AppendUint32(w.buf, e.Slot)
+	case ruleset.SourceRanges:
+		w.frontendAndAddress(e.Key, e.Prefix.Addr())
+		w.endNest(at)
+		at = w.nest(setElementKeyEnd)
+		w.frontendAndAddress(e.Key, lastAddress(e.Prefix))
 	default:
 		w.attribute(unix.NFTA_DATA_VALUE, w.addressLength()+8)
 		w.frontend(e.Key)
 	}
 	w.endNest(at)
+}
+
+func (w *elements) frontendAndAddress(key proxy.Key, addr netip.Addr) {
+	w.attribute(unix.NFTA_DATA_VALUE, 2*w.addressLength()+8)
+	w.frontend(key)
+	w.address(addr)
 }
 
 func (w *elements) data(e *ruleset.Element) {

@@ -19,6 +19,7 @@ import (
 //	                               \/
 //	           daddr . proto . dport -> frontends
 //	             |        |         |         |       \
+//	             |        |         |   source-ranges   \
 //	             |    affinity  local-policy  |     rejecting / dropping
 //	             |    known client? to its    |
 //	             |    endpoint; others go on  |
@@ -84,6 +85,10 @@ func chainSpecs() []chainSpec {
 		{"refuse-forward", &hook{"filter", hookForward, priorityRefuse}, [][]term{{stateNew, in(ruleset.VirtualIPs, daddr), goTo("rejecting")}}},
 		{"refuse-output", &hook{"filter", hookOutput, priorityRefuse}, [][]term{{stateNew, in(ruleset.VirtualIPs, daddr), goTo("rejecting")}}},
 
+		{"source-ranges", nil, [][]term{
+			{notIn(ruleset.SourceRanges, daddr, l4proto, dport, saddr), drop},
+			{vmap(ruleset.CheckedFrontends, frontendKey...)},
+		}},
 		{"affinity", nil, [][]term{
 			{dnat(affinityMap, saddr, daddr, l4proto, dport)},
 			{vmap(ruleset.AffinityFrontends, frontendKey...)},

@@ -84,6 +84,11 @@ func everyKind(family, vip, external string) *proxy.Service {
 			ClusterEndpoints: ep[:3], Masquerade: proxy.MasqueradeNode, Empty: proxy.Drop, AffinitySeconds: 30,
 		},
 	}
+	for _, limited := range frontends[6:] { // without session affinity and policy Local, and with
+		limited.Port += 100
+		limited.SourceRanges = []netip.Prefix{netip.PrefixFrom(outside, outside.BitLen()-8).Masked(), netip.PrefixFrom(virtual, virtual.BitLen())}
+		frontends = append(frontends, limited)
+	}
 	slices.SortFunc(frontends, func(x, y proxy.Frontend) int { return x.Key.Compare(y.Key) })
 	return &proxy.Service{
 		Frontends: frontends, VirtualIPs: []netip.Addr{virtual}, LocalEndpoints: []netip.Addr{ep[0].Addr},
@@ -117,7 +122,10 @@ func requireEqualKernel(t *testing.T, tables *nft.Tables, state *ruleset.State) 
 	}
 	want := state.Elements()
 	if !slices.Equal(got, want) {
-		t.Fatalf("the kernel holds other elements than the state:\nkernel %v\nstate  %v", got, want)
+		only := func(x, y []ruleset.Element) []ruleset.Element {
+			return slices.DeleteFunc(slices.Clone(x), func(e ruleset.Element) bool { return slices.Contains(y, e) })
+		}
+		t.Fatalf("only the kernel holds %v, only the state %v", only(got, want), only(want, got))
 	}
 }
 

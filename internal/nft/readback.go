@@ -32,8 +32,8 @@ func (t *Tables) Elements() ([]ruleset.Element, error) {
 
 // rawElement is an element as the kernel sends it.
 type rawElement struct {
-	key, value, chain []byte
-	end               bool
+	key, keyEnd, value, chain []byte
+	end                       bool
 }
 
 // dump calls visit for each element of a set.
@@ -90,6 +90,8 @@ func visitElements(body []byte, visit func(e rawElement)) {
 				switch kind {
 				case unix.NFTA_SET_ELEM_KEY:
 					attributes(value, func(_ uint16, data []byte) { e.key = data })
+				case setElementKeyEnd:
+					attributes(value, func(_ uint16, data []byte) { e.keyEnd = data })
 				case unix.NFTA_SET_ELEM_DATA:
 					e.value, e.chain = dataOf(value)
 				case unix.NFTA_SET_ELEM_FLAGS:
@@ -152,6 +154,11 @@ func (d *decoder) visit(raw rawElement) {
 		}
 		e.Endpoint = d.endpoint(raw.value)
 	}
+	if d.m == ruleset.SourceRanges && len(raw.key) >= 2*n+8 && len(raw.keyEnd) >= 2*n+8 {
+		start, _ := netip.AddrFromSlice(raw.key[n+8 : 2*n+8])
+		end, _ := netip.AddrFromSlice(raw.keyEnd[n+8 : 2*n+8])
+		e.Prefix = prefixOf(start, end)
+	}
 	e.Chain = chainByName(string(raw.chain))
 	d.out = append(d.out, e)
 }
@@ -183,15 +190,24 @@ func (d *decoder) finish() []ruleset.Element {
 		if i := slices.IndexFunc(d.ends, func(a netip.Addr) bool { return start.Less(a) }); i >= 0 {
 			end = d.ends[i]
 		}
-		for bits := 0; bits <= start.BitLen(); bits++ {
-			prefix := netip.PrefixFrom(start, bits)
-			if prefix.Masked().Addr() == start && lastAddress(prefix).Next() == end {
-				d.out = append(d.out, ruleset.Element{Map: d.m, Prefix: prefix})
-				break
-			}
+		last := end.Prev()
+		if !end.IsValid() {
+			last = lastAddress(netip.PrefixFrom(start, 0))
 		}
+		d.out = append(d.out, ruleset.Element{Map: d.m, Prefix: prefixOf(start, last)})
 	}
 	return d.out
+}
+
+// prefixOf returns the range of addresses from first to last, the invalid prefix if it is not one.
+func prefixOf(first, last netip.Addr) netip.Prefix {
+	for bits := 0; bits <= first.BitLen(); bits++ {
+		prefix := netip.PrefixFrom(first, bits)
+		if prefix.Masked().Addr() == first && lastAddress(prefix) == last {
+			return prefix
+		}
+	}
+	return netip.Prefix{}
 }
 
 func chainByName(name string) ruleset.Chain {
@@ -203,7 +219,7 @@ func chainByName(name string) ruleset.Chain {
 			return c
 		}
 	}
-	for _, kind := range []ruleset.ChainKind{ruleset.Affinity, ruleset.Local, ruleset.Rejecting, ruleset.Dropping} {
+	for _, kind := range []ruleset.ChainKind{ruleset.CheckSources, ruleset.Affinity, ruleset.Local, ruleset.Rejecting, ruleset.Dropping} {
 		if c := (ruleset.Chain{Kind: kind}); c.Name() == name {
 			return c
 		}

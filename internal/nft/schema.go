@@ -21,6 +21,13 @@ const (
 // AffinitySize is how many client and frontend pairs session affinity remembers in each family.
 const AffinitySize = 262144
 
+// What golang.org/x/sys/unix lacks of linux/netfilter/nf_tables.h (Linux 5.6): the flag of an interval
+// set whose key has several fields, and the attribute for the end of such an element.
+const (
+	setConcat        = 0x80 // NFT_SET_CONCAT
+	setElementKeyEnd = 10   // NFTA_SET_ELEM_KEY_END
+)
+
 // affinityMap is the one map that packets fill: client . frontend -> endpoint.
 const affinityMap = "affinity"
 
@@ -40,6 +47,7 @@ type setSpec struct {
 
 var setNames = [ruleset.NumMaps]string{
 	ruleset.Frontends:               "frontends",
+	ruleset.CheckedFrontends:        "checked-frontends",
 	ruleset.AffinityFrontends:       "affinity-frontends",
 	ruleset.InsideFrontends:         "inside-frontends",
 	ruleset.OutsideFrontends:        "outside-frontends",
@@ -51,6 +59,7 @@ var setNames = [ruleset.NumMaps]string{
 	ruleset.VirtualIPs:              "virtual-ips",
 	ruleset.LocalEndpoints:          "local-endpoints",
 	ruleset.PodSources:              "pod-sources",
+	ruleset.SourceRanges:            "source-ranges",
 	ruleset.InsideSources:           "inside-sources",
 }
 
@@ -63,8 +72,8 @@ func setSpecs(f *family) []setSpec {
 	for m := range ruleset.NumMaps {
 		spec := setSpec{name: setNames[m], key: frontend}
 		switch m {
-		case ruleset.Frontends, ruleset.AffinityFrontends, ruleset.InsideFrontends, ruleset.OutsideFrontends,
-			ruleset.AffinityLearners:
+		case ruleset.Frontends, ruleset.CheckedFrontends, ruleset.AffinityFrontends, ruleset.InsideFrontends,
+			ruleset.OutsideFrontends, ruleset.AffinityLearners:
 			spec.verdict = true
 		case ruleset.Endpoints, ruleset.InsideEndpoints:
 			spec.key = append(frontend[:3:3], typeInteger)
@@ -74,6 +83,8 @@ func setSpecs(f *family) []setSpec {
 			spec.key = []uint32{address}
 		case ruleset.LocalEndpoints:
 			spec.key = []uint32{address, address}
+		case ruleset.SourceRanges:
+			spec.key, spec.flags = append(frontend[:3:3], address), unix.NFT_SET_INTERVAL|setConcat
 		case ruleset.PodSources, ruleset.InsideSources:
 			spec.key, spec.flags = []uint32{address}, unix.NFT_SET_INTERVAL
 		}
@@ -104,17 +115,38 @@ func (m *message) addSet(f *family, spec *setSpec, id uint32) {
 		m.uint32(unix.NFTA_SET_DATA_TYPE, concatType(spec.data))
 		m.uint32(unix.NFTA_SET_DATA_LEN, concatLength(spec.data))
 	}
-	if spec.size > 0 {
-		desc := m.nest(unix.NFTA_SET_DESC)
-		m.uint32(unix.NFTA_SET_DESC_SIZE, spec.size)
-		m.endNest(desc)
-	}
+	m.setDescription(spec)
 	m.uint32(unix.NFTA_SET_ID, id)
 	if spec.slots {
 		m.bytes(unix.NFTA_SET_USERDATA, slotUserData(f))
 	}
 	m.end()
 }
+
+// setDescription writes the size of a set, and the fields of an interval set that has several.
+func (m *message) setDescription(spec *setSpec) {
+	const descConcat, fieldLength = 2, 1 // NFTA_SET_DESC_CONCAT, NFTA_SET_FIELD_LEN
+	if spec.size == 0 && spec.flags&setConcat == 0 {
+		return
+	}
+	desc := m.nest(unix.NFTA_SET_DESC)
+	if spec.size > 0 {
+		m.uint32(unix.NFTA_SET_DESC_SIZE, spec.size)
+	}
+	if spec.flags&setConcat != 0 {
+		list := m.nest(descConcat)
+		for _, field := range spec.key {
+			at := m.nest(unix.NFTA_LIST_ELEM)
+			m.uint32(fieldLength, fieldBytes[field])
+			m.endNest(at)
+		}
+		m.endNest(list)
+	}
+	m.endNest(desc)
+}
+
+// fieldBytes is the length of a field's value, without the padding to whole words.
+var fieldBytes = map[uint32]uint32{typeIPv4: 4, typeIPv6: 16, typeProtocol: 1, typePort: 2}
 
 func concatType(fields []uint32) uint32 {
 	var number uint32

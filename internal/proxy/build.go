@@ -73,6 +73,7 @@ func (b *builder) addPort(port *corev1.ServicePort, vip netip.Addr) {
 
 	for _, addr := range b.loadBalancerAddresses(vip.Is4()) {
 		b.addExternal(Key{Addr: addr, Port: uint16(port.Port), Protocol: protocol}, chosen)
+		b.out.Frontends[len(b.out.Frontends)-1].SourceRanges = b.sourceRanges(addr)
 	}
 	if port.NodePort > 0 && port.NodePort <= 65535 {
 		for _, addr := range b.node.NodePortAddresses {
@@ -129,6 +130,28 @@ func (b *builder) loadBalancerAddresses(ipv4 bool) []netip.Addr {
 		addr, err := netip.ParseAddr(ingress.IP)
 		if err == nil && addr.Is4() == ipv4 && routable(addr) {
 			out = append(out, addr)
+		}
+	}
+	return out
+}
+
+// sourceRanges returns the clients that spec.loadBalancerSourceRanges lets through to an address, nil
+// for everybody. As in kube-proxy, a list without a range of the address's family does not restrict
+// that family, and a range that holds the node also admits the address itself, which is what the node
+// may use as its source when it connects there.
+func (b *builder) sourceRanges(addr netip.Addr) []netip.Prefix {
+	var out []netip.Prefix
+	for _, text := range b.service.Spec.LoadBalancerSourceRanges {
+		prefix, err := netip.ParsePrefix(strings.TrimSpace(text))
+		if err != nil || prefix.Addr().Is4() != addr.Is4() {
+			continue
+		}
+		if prefix.Bits() == 0 {
+			return nil
+		}
+		out = append(out, prefix.Masked())
+		if slices.ContainsFunc(b.node.NodePortAddresses, prefix.Contains) {
+			out = append(out, netip.PrefixFrom(addr, addr.BitLen()))
 		}
 	}
 	return out

@@ -271,6 +271,34 @@ func TestExternalAddresses(t *testing.T) {
 	}
 }
 
+func TestSourceRanges(t *testing.T) {
+	for _, test := range []struct {
+		ranges []string
+		want   string
+	}{
+		{nil, "[]"},
+		{[]string{"198.51.100.0/24", "fd00::/8"}, "[198.51.100.0/24]"},
+		{[]string{" 198.51.100.7/24 "}, "[198.51.100.0/24]"},
+		{[]string{"fd00::/8"}, "[]"},
+		{[]string{"198.51.100.0/24", "0.0.0.0/0"}, "[]"},
+		{[]string{"192.168.0.0/24"}, "[192.168.0.0/24 203.0.113.1/32]"},
+	} {
+		got := Build(web(func(s *corev1.Service) {
+			s.Spec.Type, s.Spec.LoadBalancerSourceRanges = corev1.ServiceTypeLoadBalancer, test.ranges
+			s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "203.0.113.1"}}
+		}), nil, thisNode())
+		for _, f := range got.Frontends {
+			want := "[]"
+			if f.Addr == netip.MustParseAddr("203.0.113.1") {
+				want = test.want
+			}
+			if fmt.Sprint(f.SourceRanges) != want {
+				t.Errorf("ranges %q: %s lets %v through, want %s", test.ranges, f.Key, f.SourceRanges, want)
+			}
+		}
+	}
+}
+
 func TestSessionAffinity(t *testing.T) {
 	for _, test := range []struct {
 		config *corev1.SessionAffinityConfig

@@ -113,6 +113,9 @@ type Frontend struct {
 	// ClusterEndpoints are the choices behind ShortCircuit, sorted, without duplicates.
 	ClusterEndpoints []Endpoint
 
+	// SourceRanges are the clients that are let through; others get no answer. Nil is everybody.
+	SourceRanges []netip.Prefix
+
 	// Empty is the answer while Endpoints is empty.
 	Empty Refusal
 

@@ -16,6 +16,8 @@ type Map uint8
 const (
 	// Frontends: address . protocol . port -> first hop of a new connection.
 	Frontends Map = iota
+	// CheckedFrontends: frontend -> the hop after its source ranges let a client pass.
+	CheckedFrontends
 	// AffinityFrontends: frontend -> the hop after session affinity found no endpoint.
 	AffinityFrontends
 	// InsideFrontends: frontend -> where pods and the node go, who escape policy Local.
@@ -38,6 +40,8 @@ const (
 	LocalEndpoints
 	// PodSources: ranges of pod addresses, whose connections escape policy Local.
 	PodSources
+	// SourceRanges: frontend . range -> nothing; the clients a frontend with source ranges lets pass.
+	SourceRanges
 	// InsideSources: ranges whose connections to a virtual IP keep their source address.
 	InsideSources
 	// NumMaps is the number of maps and sets.
@@ -54,6 +58,8 @@ const (
 	Pick
 	// InsidePick: choose one of N slots of InsideEndpoints.
 	InsidePick
+	// CheckSources: drop clients outside the frontend's source ranges, others go on with CheckedFrontends.
+	CheckSources
 	// Affinity: take the endpoint the client had before, or go on with AffinityFrontends.
 	Affinity
 	// Local: split those inside the cluster from those outside, for policy Local.
@@ -74,7 +80,7 @@ type Chain struct {
 }
 
 var chainNames = map[ChainKind]string{
-	Pick: "pick", InsidePick: "inside-pick", Affinity: "affinity", Local: "local-policy",
+	Pick: "pick", InsidePick: "inside-pick", CheckSources: "source-ranges", Affinity: "affinity", Local: "local-policy",
 	Rejecting: "rejecting", Dropping: "dropping", Learn: "learn",
 }
 
@@ -100,7 +106,7 @@ type Element struct {
 	Endpoint proxy.Endpoint
 	// Chain is the data of the frontend maps.
 	Chain Chain
-	// Prefix is the element of the source ranges.
+	// Prefix is the element of the sets of ranges.
 	Prefix netip.Prefix
 }
 
@@ -110,6 +116,8 @@ func (e Element) String() string {
 		return fmt.Sprintf("%d: %s . %d -> %s", e.Map, e.Key, e.Slot, e.Endpoint)
 	case PodSources, InsideSources:
 		return fmt.Sprintf("%d: %s", e.Map, e.Prefix)
+	case SourceRanges:
+		return fmt.Sprintf("%d: %s . %s", e.Map, e.Key, e.Prefix)
 	}
 	return fmt.Sprintf("%d: %s -> %s", e.Map, e.Key, e.Chain.Name())
 }

@@ -4,19 +4,22 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
+
+	"github.com/servicegroup-dev/servicegroup/internal/proxy"
 )
 
-// diffRanges writes the difference between two lists of source ranges and returns the new one.
-func (u *updater) diffRanges(m Map, old, want []netip.Prefix) []netip.Prefix {
+// diffRanges writes the difference between two lists of ranges and returns the new one. key is the
+// frontend they belong to, for the sets that have one.
+func (u *updater) diffRanges(m Map, key proxy.Key, old, want []netip.Prefix) []netip.Prefix {
 	next := computeRanges(want)
 	for _, prefix := range old {
 		if !slices.Contains(next, prefix) {
-			u.change.Delete = append(u.change.Delete, Element{Map: m, Prefix: prefix})
+			u.change.Delete = append(u.change.Delete, Element{Map: m, Key: key, Prefix: prefix})
 		}
 	}
 	for _, prefix := range next {
 		if !slices.Contains(old, prefix) {
-			u.change.Add = append(u.change.Add, Element{Map: m, Prefix: prefix})
+			u.change.Add = append(u.change.Add, Element{Map: m, Key: key, Prefix: prefix})
 		}
 	}
 	return next
@@ -25,6 +28,9 @@ func (u *updater) diffRanges(m Map, old, want []netip.Prefix) []netip.Prefix {
 // computeRanges sorts prefixes and leaves out those that others contain, since an interval set
 // refuses overlapping elements.
 func computeRanges(prefixes []netip.Prefix) []netip.Prefix {
+	if prefixes == nil {
+		return nil // everybody, where no range at all is nobody
+	}
 	sorted := make([]netip.Prefix, 0, len(prefixes))
 	for _, prefix := range prefixes {
 		sorted = append(sorted, prefix.Masked())
@@ -32,7 +38,7 @@ func computeRanges(prefixes []netip.Prefix) []netip.Prefix {
 	slices.SortFunc(sorted, func(x, y netip.Prefix) int {
 		return cmp.Or(x.Addr().Compare(y.Addr()), cmp.Compare(x.Bits(), y.Bits()))
 	})
-	var out []netip.Prefix
+	out := sorted[:0]
 	for _, prefix := range sorted {
 		if len(out) == 0 || !out[len(out)-1].Overlaps(prefix) {
 			out = append(out, prefix)

@@ -169,6 +169,12 @@ func randomService(t *rapid.T) *proxy.Service {
 		if rapid.Bool().Draw(t, "short circuit") {
 			f.ShortCircuit, f.ClusterEndpoints = true, eps("cluster endpoints")
 		}
+		if rapid.Bool().Draw(t, "source ranges") {
+			f.SourceRanges = []netip.Prefix{}
+			for _, bits := range rapid.SliceOfN(rapid.IntRange(8, 24), 0, 3).Draw(t, "ranges") {
+				f.SourceRanges = append(f.SourceRanges, netip.PrefixFrom(netip.MustParseAddr("192.0.2.0"), bits))
+			}
+		}
 		service.Frontends = append(service.Frontends, f)
 	}
 	for _, ep := range eps("locals") {

@@ -89,8 +89,8 @@ func (s *State) Apply(update Update) Result {
 		u.apply(name, update.Services[name])
 	}
 	if update.Sources != nil {
-		s.podRanges = u.diffRanges(PodSources, s.podRanges, update.Sources.Pods)
-		s.inside = u.diffRanges(InsideSources, s.inside, update.Sources.Inside)
+		s.podRanges = u.diffRanges(PodSources, proxy.Key{}, s.podRanges, update.Sources.Pods)
+		s.inside = u.diffRanges(InsideSources, proxy.Key{}, s.inside, update.Sources.Inside)
 	}
 	u.finishChains()
 	return Result{Change: u.change, Conflicts: u.conflicts, Freed: u.freed(names)}
@@ -109,8 +109,8 @@ func (s *State) Elements() []Element {
 		}
 		u.apply(name, &service)
 	}
-	u.diffRanges(PodSources, nil, s.podRanges)
-	u.diffRanges(InsideSources, nil, s.inside)
+	u.diffRanges(PodSources, proxy.Key{}, nil, s.podRanges)
+	u.diffRanges(InsideSources, proxy.Key{}, nil, s.inside)
 	slices.SortFunc(u.change.Add, Element.Compare)
 	return u.change.Add
 }

@@ -102,6 +102,7 @@ func (u *updater) changeFrontend(was *frontend, want *proxy.Frontend) frontend {
 	for i := range wanted {
 		u.diffHop(want.Key, old[i], wanted[i])
 	}
+	next.SourceRanges = u.diffRanges(SourceRanges, want.Key, was.SourceRanges, want.SourceRanges)
 	u.forget(was, &next)
 	return next
 }
@@ -112,6 +113,7 @@ func (u *updater) removeFrontend(was *frontend) {
 	for _, h := range was.hops() {
 		u.diffHop(was.Key, h, hop{m: h.m})
 	}
+	u.diffRanges(SourceRanges, was.Key, was.SourceRanges, nil)
 	u.forget(was, &frontend{})
 }
 
@@ -163,33 +165,51 @@ type hop struct {
 	chain   Chain
 }
 
-// hops returns the frontend's elements, present or not, always the same maps in the same order. The
-// zero frontend has none.
-func (f *frontend) hops() [6]hop {
-	list := [6]hop{
-		{m: Frontends}, {m: AffinityFrontends}, {m: InsideFrontends}, {m: OutsideFrontends},
-		{m: AffinityLearners}, {m: MasqueradeFrontends},
+// The places of hops, one for each map that a frontend may be in.
+const (
+	hopFirst = iota
+	hopChecked
+	hopAffinity
+	hopOutside
+	hopInside
+	hopLearner
+	hopMasquerade
+	numHops
+)
+
+// hops returns the frontend's elements, present or not. A new connection goes through the checks
+// the frontend has, one after the other, each in a chain that knows the map of the next; the zero
+// frontend is in no map.
+func (f *frontend) hops() [numHops]hop {
+	list := [numHops]hop{
+		{m: Frontends}, {m: CheckedFrontends}, {m: AffinityFrontends}, {m: OutsideFrontends},
+		{m: InsideFrontends}, {m: AffinityLearners}, {m: MasqueradeFrontends},
 	}
 	if !f.Addr.IsValid() {
 		return list
 	}
-	pick := pickChain(Pick, f.Endpoints, f.Empty)
-	list[0] = hop{m: Frontends, present: true, chain: pick}
-	if f.ShortCircuit {
-		list[0].chain = Chain{Kind: Local}
-		list[2] = hop{m: InsideFrontends, present: true, chain: pickChain(InsidePick, f.ClusterEndpoints, proxy.Reject)}
-		list[3] = hop{m: OutsideFrontends, present: true, chain: pick}
+	at := hopFirst
+	through := func(kind ChainKind, next int) {
+		list[at].present, list[at].chain = true, Chain{Kind: kind}
+		at = next
+	}
+	if f.SourceRanges != nil {
+		through(CheckSources, hopChecked)
 	}
 	if f.AffinitySeconds > 0 {
-		list[1] = hop{m: AffinityFrontends, present: true, chain: list[0].chain}
-		list[0].chain = Chain{Kind: Affinity}
-		list[4] = hop{m: AffinityLearners, present: true, chain: Chain{Kind: Learn, N: uint32(f.AffinitySeconds)}}
+		through(Affinity, hopAffinity)
+		list[hopLearner].present, list[hopLearner].chain = true, Chain{Kind: Learn, N: uint32(f.AffinitySeconds)}
 	}
+	if f.ShortCircuit {
+		through(Local, hopOutside)
+		list[hopInside].present, list[hopInside].chain = true, pickChain(InsidePick, f.ClusterEndpoints, proxy.Reject)
+	}
+	list[at].present, list[at].chain = true, pickChain(Pick, f.Endpoints, f.Empty)
 	switch f.Masquerade {
 	case proxy.MasqueradeAlways:
-		list[5].present = true
+		list[hopMasquerade].present = true
 	case proxy.MasqueradeNode:
-		list[5] = hop{m: MasqueradeNodeFrontends, present: true}
+		list[hopMasquerade] = hop{m: MasqueradeNodeFrontends, present: true}
 	case proxy.MasqueradeOutside:
 	}
 	return list

@@ -140,6 +140,29 @@ func TestLoadBalancerAddress(t *testing.T) {
 	b.run(t, []path{{from: "client", to: "lb:80/tcp", want: dropped}})
 }
 
+func TestLoadBalancerSourceRanges(t *testing.T) {
+	b := requireBed(t)
+	from := func(ranges ...string) service {
+		return newService("web1", "web3").with(func(s *corev1.Service) {
+			s.Spec.Type = corev1.ServiceTypeLoadBalancer
+			s.Spec.LoadBalancerSourceRanges = ranges
+			s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "10.96.255.7"}, {IP: "fd00:10:96::ff07"}}
+		})
+	}
+	b.serve(t, from("10.244.0.0/16", "fd00:10:244::/48"))
+	b.run(t, []path{
+		{from: "asker1", to: "lb:80/tcp", want: "web1 web3", source: "node1"},
+		{from: "client", to: "lb:80/tcp", want: dropped},
+		{from: "client", to: "lb:53/udp", want: dropped},
+		// The ranges guard the load balancer's address only.
+		{from: "client", to: "node1:30080/tcp", want: "web1 web3", source: "node1"},
+	})
+	b.change(t, from("10.244.0.0/16", "192.168.100.0/24", "fd00:64::/64"))
+	b.run(t, []path{{from: "client", to: "lb:80/tcp", want: "web1 web3", source: "node1"}})
+	b.change(t, from("192.0.2.0/24", "0.0.0.0/0", "::/0"))
+	b.run(t, []path{{from: "client", to: "lb:80/tcp", want: "web1 web3", source: "node1"}})
+}
+
 func TestMasqueradeFollowsTheSourceRanges(t *testing.T) {
 	b := requireBed(t)
 	for _, test := range []struct {
