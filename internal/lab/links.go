@@ -31,6 +31,12 @@ var hostSysctls = []string{
 	"ipv6/conf/default/dad_transmits=0",
 	"ipv6/conf/all/accept_ra=0",
 	"ipv6/conf/default/accept_ra=0",
+	// Nodes and clients share a link: a node that forwards a packet back to it tells the client of
+	// a shorter way, and the client would remember it past the test.
+	"ipv4/conf/all/accept_redirects=0",
+	"ipv4/conf/default/accept_redirects=0",
+	"ipv6/conf/all/accept_redirects=0",
+	"ipv6/conf/default/accept_redirects=0",
 	// Every rejected packet is answered, not one per second.
 	"ipv4/icmp_ratelimit=0",
 	"ipv6/icmp/ratelimit=0",
