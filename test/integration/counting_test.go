@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync"
 
+	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	dto "github.com/prometheus/client_model/go"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
@@ -14,7 +15,11 @@ import (
 type writeCounter struct {
 	mu      sync.Mutex
 	byPlace map[string]int
+	hook    writeHook
 }
+
+// writeHook stands between the manager and the API server for a write to a place.
+type writeHook func(at string, req *http.Request, next http.RoundTripper) (*http.Response, error)
 
 // wrap counts what goes through a transport.
 func (c *writeCounter) wrap(next http.RoundTripper) http.RoundTripper {
@@ -24,8 +29,12 @@ func (c *writeCounter) wrap(next http.RoundTripper) http.RoundTripper {
 			if c.byPlace == nil {
 				c.byPlace = map[string]int{}
 			}
-			c.byPlace[place(req.URL.Path)]++
+			at, hook := place(req.URL.Path), c.hook
+			c.byPlace[at]++
 			c.mu.Unlock()
+			if hook != nil {
+				return hook(at, req, next)
+			}
 		}
 		return next.RoundTrip(req)
 	})
@@ -62,6 +71,17 @@ func (c *writeCounter) reset() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.byPlace = map[string]int{}
+}
+
+// intercept sets a hook for the rest of the test.
+func (c *writeCounter) intercept(hook writeHook) {
+	set := func(h writeHook) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.hook = h
+	}
+	set(hook)
+	DeferCleanup(set, writeHook(nil))
 }
 
 type roundTripper func(*http.Request) (*http.Response, error)

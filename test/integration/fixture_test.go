@@ -229,3 +229,5 @@ func gone(object client.Object) func() bool {
 		return apierrors.IsNotFound(k8s.Get(ctx, client.ObjectKeyFromObject(object), object))
 	}
 }
+
+func numbered(what string, i int) string { return fmt.Sprintf("%s-%d", what, i) }
