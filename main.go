@@ -158,6 +158,8 @@ func newAgentCommand(c *common) *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&options.NodeName, "node-name", os.Getenv("NODE_NAME"), "name of this node's Node object; default: the environment's NODE_NAME")
+	flags.StringVar((*string)(&options.Mode), "mode", string(node.ModeGroups), "which Services to serve: groups for those of ServiceGroups, all to replace kube-proxy")
+	flags.StringSliceVar(&options.NodePorts, "nodeport-addresses", []string{"primary"}, "which of the node's addresses answer on NodePorts: primary, all, or ranges such as 192.168.0.0/16")
 	flags.StringSliceVar(&cidrs, "cluster-cidr", nil, "ranges of all pod addresses, such as 10.244.0.0/16,fd00:10:244::/48; connections from elsewhere to a virtual IP are masqueraded")
 	flags.BoolVar(&options.MasqueradeAll, "masquerade-all", false, "masquerade every connection to a virtual IP")
 	flags.StringVar(&metricsAddress, "metrics-bind-address", ":10249", "address for /metrics; 0 turns it off")

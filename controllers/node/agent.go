@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
-	"k8s.io/client-go/tools/cache"
 
 	"github.com/servicegroup-dev/servicegroup/internal/conntrack"
 	"github.com/servicegroup-dev/servicegroup/internal/nft"
@@ -22,11 +22,15 @@ type Agent struct {
 	watcher *watcher
 	metrics *metrics
 	health  health
+	checks  *healthChecks
 
 	tables *nft.Tables
 	flows  *conntrack.Table
 	state  *ruleset.State
 	node   proxy.Node
+	ranges ruleset.Ranges
+	// nodePorts says which addresses of the node answer on NodePorts.
+	nodePorts nodePorts
 	// disputed and ignored are what was logged, so that it is logged once.
 	disputed map[proxy.Key]types.NamespacedName
 	ignored  map[types.NamespacedName]int
@@ -37,7 +41,7 @@ func New(options Options) (*Agent, error) {
 	if err := options.Validate(); err != nil {
 		return nil, fmt.Errorf("starting the agent: %w", err)
 	}
-	w, err := newWatcher(options.Client, options.NodeName)
+	w, err := newWatcher(&options)
 	if err != nil {
 		return nil, err
 	}
@@ -45,7 +49,13 @@ func New(options Options) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Agent{options: options, watcher: w, metrics: m}, nil
+	nodePorts, err := parseNodePorts(options.NodePorts)
+	if err != nil {
+		return nil, err
+	}
+	a := &Agent{options: options, watcher: w, metrics: m, nodePorts: nodePorts}
+	a.checks = newHealthChecks(a.health.healthy)
+	return a, nil
 }
 
 // Run keeps the tables equal to the cluster's state until ctx ends. What it has programmed stays in
@@ -62,8 +72,11 @@ func (a *Agent) Run(ctx context.Context) error {
 		return err
 	}
 	defer a.flows.Close()
-	a.watcher.start(ctx.Done())
-	if !cache.WaitForCacheSync(ctx.Done(), a.watcher.services.HasSynced, a.watcher.slices.HasSynced, a.watcher.node.HasSynced) {
+	defer a.checks.close()
+	if err := watchAddresses(ctx.Done(), a.watcher.markNode); err != nil {
+		return err
+	}
+	if !a.watcher.start(ctx.Done()) {
 		return nil
 	}
 	a.loop(ctx)
@@ -123,21 +136,22 @@ func (a *Agent) sync() error {
 	started := time.Now()
 	taken := a.watcher.take()
 	full := a.state == nil
-	object, err := a.watcher.nodeObject(a.options.NodeName)
-	if err != nil {
-		return fmt.Errorf("reading the node: %w", err)
-	}
-	node := computeNode(a.options.NodeName, object)
-	update := ruleset.Update{}
-	names := keys(taken.services)
 	if full {
 		a.state, a.ignored, a.disputed = ruleset.NewState(), map[types.NamespacedName]int{}, nil
-		update.Sources = computeSources(&a.options)
 	}
-	if full || !sameNode(node, a.node) {
-		names = append(names, a.watcher.allServices()...)
-		a.node = node
+	names := keys(taken.services)
+	update := ruleset.Update{}
+	if full || taken.node {
+		changed, err := a.lookAtNode()
+		if err != nil {
+			return err
+		}
+		if full || changed {
+			names = append(names, a.watcher.allServices()...)
+			update.Ranges = &a.ranges
+		}
 	}
+	var err error
 	if update.Services, err = a.build(names); err != nil {
 		return err
 	}
@@ -149,9 +163,30 @@ func (a *Agent) sync() error {
 		a.watcher.mark(result.Freed...)
 	}
 	a.noteConflicts(result.Conflicts)
+	a.answerHealthChecks(update.Services)
 	a.metrics.synced(full, a.state.Len(), time.Since(started))
 	a.health.succeeded()
 	return nil
+}
+
+// lookAtNode reads the node anew and says whether something changed that every Service depends on.
+func (a *Agent) lookAtNode() (bool, error) {
+	object, err := a.watcher.nodeObject(a.options.NodeName)
+	if err != nil {
+		return false, fmt.Errorf("reading the node: %w", err)
+	}
+	a.health.setNode(object)
+	local, err := localAddresses()
+	if err != nil {
+		return false, err
+	}
+	node := computeNode(a.options.NodeName, object)
+	node.NodePortAddresses = a.nodePorts.compute(node.NodePortAddresses, local)
+	node.ExternalIPs = a.options.Mode == ModeAll
+	ranges := computeRanges(&a.options, a.watcher.serviceRanges())
+	changed := !reflect.DeepEqual(node, a.node) || !reflect.DeepEqual(ranges, a.ranges)
+	a.node, a.ranges = node, ranges
+	return changed, nil
 }
 
 func (a *Agent) commit(full bool, change *ruleset.Change) error {
@@ -193,6 +228,18 @@ func (a *Agent) build(names []types.NamespacedName) (map[types.NamespacedName]*p
 		a.noteIgnored(name, out[name])
 	}
 	return out, errors.Join(errs...)
+}
+
+// answerHealthChecks answers load balancers on the health-check NodePorts of these Services.
+func (a *Agent) answerHealthChecks(services map[types.NamespacedName]*proxy.Service) {
+	for name, service := range services {
+		if service == nil {
+			service = &proxy.Service{}
+		}
+		if err := a.checks.set(name, service.HealthCheckNodePort, service.LocalReady); err != nil {
+			a.options.Log.Error(err, "Load balancers cannot tell whether this node has endpoints", "service", name)
+		}
+	}
 }
 
 // noteIgnored logs, when their number changes, that endpoints of a Service were left out.

@@ -3,8 +3,11 @@ package node
 import (
 	"encoding/json"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
 )
 
 // unhealthyAfter is how long syncs may fail before the agent calls itself unhealthy.
@@ -16,6 +19,26 @@ type health struct {
 	lastSuccess  time.Time
 	failingSince time.Time
 	reason       string
+	// leaving says why the node is about to go, if it is.
+	leaving string
+}
+
+// taintToBeDeleted is what the cluster autoscaler puts on a node it is about to remove.
+const taintToBeDeleted = "ToBeDeletedByClusterAutoscaler"
+
+// setNode takes note of whether the node is about to go: load balancers must stop sending to it
+// while it still serves the connections it has.
+func (h *health) setNode(node *corev1.Node) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.leaving = ""
+	switch {
+	case node == nil:
+	case node.DeletionTimestamp != nil:
+		h.leaving = "the node is being deleted"
+	case slices.ContainsFunc(node.Spec.Taints, func(t corev1.Taint) bool { return t.Key == taintToBeDeleted }):
+		h.leaving = "the node has the taint " + taintToBeDeleted
+	}
 }
 
 func (h *health) succeeded() {
@@ -51,6 +74,10 @@ func (h *health) report(now time.Time) (int, healthReport) {
 		}
 		return http.StatusServiceUnavailable, report
 	}
+	if h.leaving != "" {
+		report.Reason = h.leaving
+		return http.StatusServiceUnavailable, report
+	}
 	last := h.lastSuccess
 	report.LastUpdated = &last
 	if !h.failingSince.IsZero() && now.Sub(h.failingSince) > unhealthyAfter {
@@ -59,8 +86,14 @@ func (h *health) report(now time.Time) (int, healthReport) {
 	return http.StatusOK, report
 }
 
-// Health serves /healthz, which is 200 once everything is programmed and 503 before that and after a
-// minute of failing syncs, and /livez, which is 200 as long as the process answers.
+// healthy says whether load balancers may send to this node.
+func (h *health) healthy() bool {
+	status, _ := h.report(time.Now())
+	return status == http.StatusOK
+}
+
+// Health serves /healthz, which is 200 once everything is programmed and 503 before that, after a
+// minute of failing syncs and on a node that is about to go, and /livez, which is 200 as long as the process answers.
 func (a *Agent) Health() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {

@@ -18,6 +18,13 @@ type Options struct {
 	// NodeName is the name of the Node object of this node. Required.
 	NodeName string
 
+	// Mode says which Services the agent serves. Default: ModeGroups.
+	Mode Mode
+
+	// NodePorts says which of the node's addresses answer on NodePorts: "primary" (the default) for
+	// the node's InternalIP of each family, "all" for every address but loopback, or ranges.
+	NodePorts []string
+
 	// ClusterCIDRs are the ranges of all pod addresses. Connections from elsewhere to a virtual IP
 	// are masqueraded, and connections from there escape externalTrafficPolicy Local. Without any,
 	// no connection to a virtual IP is masqueraded for its source.
@@ -33,6 +40,17 @@ type Options struct {
 	Log logr.Logger
 }
 
+// Mode is which Services an Agent serves.
+type Mode string
+
+const (
+	// ModeGroups serves the Services that ServiceGroups generate, and leaves all others to the
+	// cluster's own proxy.
+	ModeGroups Mode = "groups"
+	// ModeAll serves every Service that is not left to another proxy: it replaces kube-proxy.
+	ModeAll Mode = "all"
+)
+
 // Validate sets defaults and says which option is wrong.
 func (o *Options) Validate() error {
 	var errs []error
@@ -41,6 +59,16 @@ func (o *Options) Validate() error {
 	}
 	if o.NodeName == "" {
 		errs = append(errs, errors.New("the node name is missing: give the name of the Node object of this node"))
+	}
+	switch o.Mode {
+	case "":
+		o.Mode = ModeGroups
+	case ModeGroups, ModeAll:
+	default:
+		errs = append(errs, fmt.Errorf("mode %q is not known: it is %s or %s", o.Mode, ModeGroups, ModeAll))
+	}
+	if _, err := parseNodePorts(o.NodePorts); err != nil {
+		errs = append(errs, err)
 	}
 	for _, cidr := range o.ClusterCIDRs {
 		if !cidr.IsValid() || cidr != cidr.Masked() {

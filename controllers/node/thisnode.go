@@ -43,20 +43,16 @@ func firstAddress(object *corev1.Node, kind corev1.NodeAddressType, ipv4 bool) (
 	return netip.Addr{}, false
 }
 
-func sameNode(x, y proxy.Node) bool {
-	return x.Name == y.Name && x.Zone == y.Zone && slices.Equal(x.NodePortAddresses, y.NodePortAddresses)
-}
-
-// computeSources returns the source ranges for the options.
-func computeSources(o *Options) *ruleset.Sources {
-	everything := []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}
-	sources := &ruleset.Sources{Pods: o.ClusterCIDRs}
+// computeRanges returns the address ranges for the options.
+func computeRanges(o *Options, services []netip.Prefix) ruleset.Ranges {
+	ranges := ruleset.Ranges{Pods: o.ClusterCIDRs, Services: services}
+	slices.SortFunc(ranges.Services, func(x, y netip.Prefix) int { return x.Addr().Compare(y.Addr()) })
 	switch {
 	case o.MasqueradeAll:
 	case len(o.ClusterCIDRs) == 0:
-		sources.Inside = everything
+		ranges.Inside = []netip.Prefix{netip.PrefixFrom(netip.IPv4Unspecified(), 0), netip.PrefixFrom(netip.IPv6Unspecified(), 0)}
 	default:
-		sources.Inside = o.ClusterCIDRs
+		ranges.Inside = o.ClusterCIDRs
 	}
-	return sources
+	return ranges
 }

@@ -2,10 +2,13 @@ package node
 
 import (
 	"fmt"
+	"net/netip"
+	"slices"
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
@@ -23,10 +26,12 @@ const byService = "service"
 
 // watcher holds what the API server says, and what of it changed since the last take.
 type watcher struct {
-	services cache.SharedIndexInformer
-	slices   cache.SharedIndexInformer
-	node     cache.SharedIndexInformer
-	start    func(stop <-chan struct{})
+	mode         Mode
+	services     cache.SharedIndexInformer
+	slices       cache.SharedIndexInformer
+	node         cache.SharedIndexInformer
+	serviceCIDRs cache.SharedIndexInformer // nil unless the agent serves every Service
+	factories    []informers.SharedInformerFactory
 
 	mu      sync.Mutex
 	changed changes
@@ -37,42 +42,87 @@ type watcher struct {
 // changes is what to look at again.
 type changes struct {
 	services map[types.NamespacedName]struct{}
-	node     bool
+	// node says that the node's addresses, its zone or the Service ranges may have changed.
+	node bool
 }
 
-func newWatcher(client kubernetes.Interface, nodeName string) (*watcher, error) {
-	ours := informers.NewSharedInformerFactoryWithOptions(client, 0,
-		informers.WithTransform(slim),
-		informers.WithTweakListOptions(func(o *metav1.ListOptions) {
-			o.LabelSelector = labels.Set{v1alpha1.LabelServiceProxyName: v1alpha1.ServiceProxyName}.String()
-		}))
-	thisNode := informers.NewSharedInformerFactoryWithOptions(client, 0,
-		informers.WithTransform(slim),
-		informers.WithTweakListOptions(func(o *metav1.ListOptions) {
-			o.FieldSelector = fields.OneTermEqualSelector("metadata.name", nodeName).String()
-		}))
+func newWatcher(o *Options) (*watcher, error) {
 	w := &watcher{
-		services: ours.Core().V1().Services().Informer(),
-		slices:   ours.Discovery().V1().EndpointSlices().Informer(),
-		node:     thisNode.Core().V1().Nodes().Informer(),
-		changed:  changes{services: map[types.NamespacedName]struct{}{}},
-		wake:     make(chan struct{}, 1),
+		mode:    o.Mode,
+		changed: changes{services: map[types.NamespacedName]struct{}{}},
+		wake:    make(chan struct{}, 1),
 	}
-	w.start = func(stop <-chan struct{}) {
-		ours.Start(stop)
-		thisNode.Start(stop)
+	proxyName := labels.Set{v1alpha1.LabelServiceProxyName: v1alpha1.ServiceProxyName}.String()
+	headless := "!" + corev1.IsHeadlessService
+	if o.Mode == ModeAll {
+		proxyName = "" // a selector cannot say "this value or none": see ours
+	} else {
+		headless += "," + proxyName
+	}
+	w.services = w.factory(o.Client, selectLabels(proxyName)).Core().V1().Services().Informer()
+	w.slices = w.factory(o.Client, selectLabels(headless)).Discovery().V1().EndpointSlices().Informer()
+	w.node = w.factory(o.Client, selectName(o.NodeName)).Core().V1().Nodes().Informer()
+	handlers := map[cache.SharedIndexInformer]func(obj any){
+		w.services: w.markService, w.slices: w.markSlice, w.node: func(any) { w.markNode() },
+	}
+	if o.Mode == ModeAll && servesServiceCIDRs(o.Client) {
+		w.serviceCIDRs = w.factory(o.Client, selectLabels("")).Networking().V1().ServiceCIDRs().Informer()
+		handlers[w.serviceCIDRs] = func(any) { w.markNode() }
 	}
 	if err := w.slices.AddIndexers(cache.Indexers{byService: indexByService}); err != nil {
 		return nil, fmt.Errorf("indexing EndpointSlices: %w", err)
 	}
-	for informer, mark := range map[cache.SharedIndexInformer]func(obj any){
-		w.services: w.markService, w.slices: w.markSlice, w.node: func(any) { w.markNode() },
-	} {
+	for informer, mark := range handlers {
 		if _, err := informer.AddEventHandler(onEvery(mark)); err != nil {
 			return nil, fmt.Errorf("watching: %w", err)
 		}
 	}
 	return w, nil
+}
+
+func (w *watcher) factory(client kubernetes.Interface, tweak func(*metav1.ListOptions)) informers.SharedInformerFactory {
+	f := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(slim), informers.WithTweakListOptions(tweak))
+	w.factories = append(w.factories, f)
+	return f
+}
+
+func selectLabels(selector string) func(*metav1.ListOptions) {
+	return func(o *metav1.ListOptions) { o.LabelSelector = selector }
+}
+
+func selectName(name string) func(*metav1.ListOptions) {
+	return func(o *metav1.ListOptions) {
+		o.FieldSelector = fields.OneTermEqualSelector("metadata.name", name).String()
+	}
+}
+
+// servesServiceCIDRs says whether the API server has ServiceCIDR objects (Kubernetes 1.33 and newer).
+// Without them, addresses that no Service has are not told from others.
+func servesServiceCIDRs(client kubernetes.Interface) bool {
+	list, err := client.Discovery().ServerResourcesForGroupVersion(networkingv1.SchemeGroupVersion.String())
+	return err == nil && slices.ContainsFunc(list.APIResources, func(r metav1.APIResource) bool { return r.Name == "servicecidrs" })
+}
+
+// start watches until stop is closed, and returns when everything there is has been seen, or false
+// when stop was closed before.
+func (w *watcher) start(stop <-chan struct{}) bool {
+	for _, f := range w.factories {
+		f.Start(stop)
+	}
+	for _, f := range w.factories {
+		for _, synced := range f.WaitForCacheSync(stop) {
+			if !synced {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// ours says whether a Service or EndpointSlice with these labels is for this agent.
+func (w *watcher) ours(labels map[string]string) bool {
+	name, named := labels[v1alpha1.LabelServiceProxyName]
+	return name == v1alpha1.ServiceProxyName || w.mode == ModeAll && !named
 }
 
 // slim takes out what the agent never reads before an object enters the cache.
@@ -85,7 +135,7 @@ func slim(obj any) (any, error) {
 	switch o := obj.(type) {
 	case *corev1.Node:
 		o.Annotations = nil
-		o.Spec = corev1.NodeSpec{PodCIDRs: o.Spec.PodCIDRs}
+		o.Spec = corev1.NodeSpec{PodCIDRs: o.Spec.PodCIDRs, Taints: o.Spec.Taints}
 		o.Status = corev1.NodeStatus{Addresses: o.Status.Addresses}
 	case *discoveryv1.EndpointSlice:
 		for i := range o.Endpoints {
@@ -128,13 +178,13 @@ func indexByService(obj any) ([]string, error) {
 }
 
 func (w *watcher) markService(obj any) {
-	if service, ok := obj.(*corev1.Service); ok {
+	if service, ok := obj.(*corev1.Service); ok && w.ours(service.Labels) {
 		w.mark(types.NamespacedName{Namespace: service.Namespace, Name: service.Name})
 	}
 }
 
 func (w *watcher) markSlice(obj any) {
-	if slice, ok := obj.(*discoveryv1.EndpointSlice); ok {
+	if slice, ok := obj.(*discoveryv1.EndpointSlice); ok && w.ours(slice.Labels) {
 		w.mark(serviceOf(slice))
 	}
 }
@@ -174,7 +224,7 @@ func (w *watcher) take() changes {
 // service returns a Service with its slices, nil if it is gone.
 func (w *watcher) service(name types.NamespacedName) (*corev1.Service, []*discoveryv1.EndpointSlice, error) {
 	obj, exists, err := w.services.GetIndexer().GetByKey(name.String())
-	if err != nil || !exists {
+	if err != nil || !exists || !w.ours(obj.(*corev1.Service).Labels) {
 		return nil, nil, err
 	}
 	list, err := w.slices.GetIndexer().ByIndex(byService, name.String())
@@ -183,7 +233,9 @@ func (w *watcher) service(name types.NamespacedName) (*corev1.Service, []*discov
 	}
 	out := make([]*discoveryv1.EndpointSlice, 0, len(list))
 	for _, item := range list {
-		out = append(out, item.(*discoveryv1.EndpointSlice))
+		if slice := item.(*discoveryv1.EndpointSlice); w.ours(slice.Labels) {
+			out = append(out, slice)
+		}
 	}
 	return obj.(*corev1.Service), out, nil
 }
@@ -197,6 +249,22 @@ func (w *watcher) allServices() []types.NamespacedName {
 		names = append(names, types.NamespacedName{Namespace: service.Namespace, Name: service.Name})
 	}
 	return names
+}
+
+// serviceRanges returns the ranges of virtual IPs, none where the agent does not need them.
+func (w *watcher) serviceRanges() []netip.Prefix {
+	if w.serviceCIDRs == nil {
+		return nil
+	}
+	var out []netip.Prefix
+	for _, obj := range w.serviceCIDRs.GetIndexer().List() {
+		for _, cidr := range obj.(*networkingv1.ServiceCIDR).Spec.CIDRs {
+			if prefix, err := netip.ParsePrefix(cidr); err == nil {
+				out = append(out, prefix)
+			}
+		}
+	}
+	return out
 }
 
 // nodeObject returns the Node, nil as long as there is none.

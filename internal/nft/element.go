@@ -30,7 +30,7 @@ const maxElement = 256
 // write appends an element to the message for its map.
 func (w *elements) write(e *ruleset.Element) {
 	w.target(setNames[e.Map])
-	if e.Map == ruleset.PodSources || e.Map == ruleset.InsideSources {
+	if isRange(e.Map) {
 		w.writeRange(e.Prefix)
 		return
 	}
@@ -38,6 +38,11 @@ func (w *elements) write(e *ruleset.Element) {
 	w.key(e)
 	w.data(e)
 	w.endNest(at)
+}
+
+// isRange says whether a set holds plain address ranges.
+func isRange(m ruleset.Map) bool {
+	return m == ruleset.PodSources || m == ruleset.InsideSources || m == ruleset.ServiceRanges
 }
 
 // target makes the named set the one that elements are written to.

@@ -33,7 +33,8 @@ import (
 //	             hairpin, sources outside the cluster to a virtual IP, external addresses
 //
 // Packets to a virtual IP that no frontend answered arrive in refuse-forward and refuse-output,
-// which reject them: without that they would leave by the default route.
+// which reject them, and drop those to an address of a Service range that no Service has: without
+// that they would leave by the default route.
 
 // frontendKey is how a packet that has not been translated names its frontend.
 var frontendKey = []field{daddr, l4proto, dport}
@@ -82,8 +83,12 @@ func chainSpecs() []chainSpec {
 			{statusDNAT, jump("learning")},
 			{statusDNAT, jump("masquerading")},
 		}},
-		{"refuse-forward", &hook{"filter", hookForward, priorityRefuse}, [][]term{{stateNew, in(ruleset.VirtualIPs, daddr), goTo("rejecting")}}},
-		{"refuse-output", &hook{"filter", hookOutput, priorityRefuse}, [][]term{{stateNew, in(ruleset.VirtualIPs, daddr), goTo("rejecting")}}},
+		{"refuse-forward", &hook{"filter", hookForward, priorityRefuse}, [][]term{{stateNew, jump("refusing")}}},
+		{"refuse-output", &hook{"filter", hookOutput, priorityRefuse}, [][]term{{stateNew, jump("refusing")}}},
+		{"refusing", nil, [][]term{
+			{in(ruleset.VirtualIPs, daddr), goTo("rejecting")},
+			{in(ruleset.ServiceRanges, daddr), drop},
+		}},
 
 		{"source-ranges", nil, [][]term{
 			{notIn(ruleset.SourceRanges, daddr, l4proto, dport, saddr), drop},

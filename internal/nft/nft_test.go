@@ -107,9 +107,9 @@ func dualStackUpdate() ruleset.Update {
 			{Namespace: "default", Name: "four"}: everyKind("ipv4", "10.96.0.10", "192.168.0.1"),
 			{Namespace: "default", Name: "six"}:  everyKind("ipv6", "fd00:10:96::10", "fd00:64::1"),
 		},
-		Sources: &ruleset.Sources{
+		Ranges: &ruleset.Ranges{
 			Pods:   sources("10.244.0.0/16", "fd00:10:244::/48"),
-			Inside: sources("0.0.0.0/0", "::/0"),
+			Inside: sources("0.0.0.0/0", "::/0"), Services: sources("10.96.0.0/12", "fd00:10:96::/112"),
 		},
 	}
 }

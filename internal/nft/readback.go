@@ -133,7 +133,7 @@ func (d *decoder) visit(raw rawElement) {
 	n := d.addressLength()
 	e := ruleset.Element{Map: d.m}
 	switch d.m {
-	case ruleset.PodSources, ruleset.InsideSources:
+	case ruleset.PodSources, ruleset.InsideSources, ruleset.ServiceRanges:
 		addr, _ := netip.AddrFromSlice(raw.key)
 		if raw.end {
 			d.ends = append(d.ends, addr)

@@ -60,6 +60,7 @@ var setNames = [ruleset.NumMaps]string{
 	ruleset.LocalEndpoints:          "local-endpoints",
 	ruleset.PodSources:              "pod-sources",
 	ruleset.SourceRanges:            "source-ranges",
+	ruleset.ServiceRanges:           "service-ranges",
 	ruleset.InsideSources:           "inside-sources",
 }
 
@@ -85,7 +86,7 @@ func setSpecs(f *family) []setSpec {
 			spec.key = []uint32{address, address}
 		case ruleset.SourceRanges:
 			spec.key, spec.flags = append(frontend[:3:3], address), unix.NFT_SET_INTERVAL|setConcat
-		case ruleset.PodSources, ruleset.InsideSources:
+		case ruleset.PodSources, ruleset.InsideSources, ruleset.ServiceRanges:
 			spec.key, spec.flags = []uint32{address}, unix.NFT_SET_INTERVAL
 		}
 		specs[m] = spec

@@ -14,6 +14,8 @@ type builder struct {
 	slices  []*discoveryv1.EndpointSlice
 	node    Node
 	out     Service
+	// localReady collects the addresses behind out.LocalReady.
+	localReady []netip.Addr
 }
 
 // Build computes what the node serves for a Service with these EndpointSlices. A headless or
@@ -33,9 +35,13 @@ func Build(service *corev1.Service, endpointSlices []*discoveryv1.EndpointSlice,
 			b.addPort(&service.Spec.Ports[i], vip)
 		}
 	}
+	if service.Spec.Type == corev1.ServiceTypeLoadBalancer && service.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal {
+		b.out.HealthCheckNodePort = service.Spec.HealthCheckNodePort
+	}
 	slices.SortFunc(b.out.Frontends, func(x, y Frontend) int { return x.Key.Compare(y.Key) })
 	b.out.Frontends = slices.CompactFunc(b.out.Frontends, func(x, y Frontend) bool { return x.Key == y.Key })
 	b.out.LocalEndpoints = sortedUnique(b.out.LocalEndpoints, netip.Addr.Compare)
+	b.out.LocalReady = len(sortedUnique(b.localReady, netip.Addr.Compare))
 	b.out.Ignored = sortedUnique(b.out.Ignored, strings.Compare)
 	return b.out
 }
@@ -63,6 +69,9 @@ func (b *builder) addPort(port *corev1.ServicePort, vip netip.Addr) {
 		if candidates[i].local {
 			b.out.LocalEndpoints = append(b.out.LocalEndpoints, candidates[i].Addr)
 		}
+		if candidates[i].local && candidates[i].ready {
+			b.localReady = append(b.localReady, candidates[i].Addr)
+		}
 	}
 
 	internal := b.frontend(Key{Addr: vip, Port: uint16(port.Port), Protocol: protocol}, chosen)
@@ -74,6 +83,9 @@ func (b *builder) addPort(port *corev1.ServicePort, vip netip.Addr) {
 	for _, addr := range b.loadBalancerAddresses(vip.Is4()) {
 		b.addExternal(Key{Addr: addr, Port: uint16(port.Port), Protocol: protocol}, chosen)
 		b.out.Frontends[len(b.out.Frontends)-1].SourceRanges = b.sourceRanges(addr)
+	}
+	for _, addr := range b.externalIPs(vip.Is4()) {
+		b.addExternal(Key{Addr: addr, Port: uint16(port.Port), Protocol: protocol}, chosen)
 	}
 	if port.NodePort > 0 && port.NodePort <= 65535 {
 		for _, addr := range b.node.NodePortAddresses {
@@ -129,6 +141,19 @@ func (b *builder) loadBalancerAddresses(ipv4 bool) []netip.Addr {
 		}
 		addr, err := netip.ParseAddr(ingress.IP)
 		if err == nil && addr.Is4() == ipv4 && routable(addr) {
+			out = append(out, addr)
+		}
+	}
+	return out
+}
+
+func (b *builder) externalIPs(ipv4 bool) []netip.Addr {
+	if !b.node.ExternalIPs {
+		return nil
+	}
+	var out []netip.Addr
+	for _, text := range b.service.Spec.ExternalIPs {
+		if addr, err := netip.ParseAddr(text); err == nil && addr.Is4() == ipv4 && routable(addr) {
 			out = append(out, addr)
 		}
 	}

@@ -299,6 +299,37 @@ func TestSourceRanges(t *testing.T) {
 	}
 }
 
+func TestHealthCheckCountsTheReadyPodsOfThisNode(t *testing.T) {
+	service := web(externalLocal, func(s *corev1.Service) {
+		s.Spec.Type, s.Spec.HealthCheckNodePort = corev1.ServiceTypeLoadBalancer, 31000
+		s.Spec.Ports = append(s.Spec.Ports, corev1.ServicePort{Name: "http", Port: 81})
+	})
+	endpoints := []*discoveryv1.EndpointSlice{slice(
+		ready("10.244.0.1", "node1"), ready("10.244.0.2", "node1"), unready("10.244.0.3", "node1"),
+		draining("10.244.0.4", "node1"), ready("10.244.0.5", "node2"))}
+	got := Build(service, endpoints, thisNode())
+	if got.HealthCheckNodePort != 31000 || got.LocalReady != 2 {
+		t.Errorf("port %d, %d pods; want 31000 and 2", got.HealthCheckNodePort, got.LocalReady)
+	}
+	got = Build(web(func(s *corev1.Service) { s.Spec.HealthCheckNodePort = 31000 }), endpoints, thisNode())
+	if got.HealthCheckNodePort != 0 {
+		t.Errorf("a Service that is not a load balancer with policy Local answers on port %d", got.HealthCheckNodePort)
+	}
+}
+
+func TestExternalIPsAreServedOnlyWhereAllowed(t *testing.T) {
+	service := web(func(s *corev1.Service) { s.Spec.ExternalIPs = []string{"198.51.100.1", "127.0.0.1", "fd00::1"} })
+	for _, allowed := range []bool{true, false} {
+		node := thisNode()
+		node.ExternalIPs = allowed
+		_, served := slices.BinarySearchFunc(Build(service, nil, node).Frontends,
+			Key{Addr: netip.MustParseAddr("198.51.100.1"), Port: 80, Protocol: TCP}, func(f Frontend, k Key) int { return f.Key.Compare(k) })
+		if served != allowed {
+			t.Errorf("allowed %v, served %v", allowed, served)
+		}
+	}
+}
+
 func TestSessionAffinity(t *testing.T) {
 	for _, test := range []struct {
 		config *corev1.SessionAffinityConfig

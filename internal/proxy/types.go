@@ -139,6 +139,14 @@ type Service struct {
 	// to themselves through a frontend.
 	LocalEndpoints []netip.Addr
 
+	// HealthCheckNodePort is where the load balancer asks whether this node has ready endpoints; 0
+	// if it does not ask.
+	HealthCheckNodePort int32
+
+	// LocalReady is how many pods of this node are ready endpoints, which the load balancer's health
+	// check asks for.
+	LocalReady int
+
 	// Ignored are the endpoint addresses that were left out because traffic to them could leave
 	// the cluster's pods: loopback, link-local, multicast and unspecified addresses.
 	Ignored []string
@@ -150,4 +158,7 @@ type Node struct {
 	Zone string
 	// NodePortAddresses are the node's addresses that answer on NodePorts.
 	NodePortAddresses []netip.Addr
+	// ExternalIPs says whether spec.externalIPs are served. Whoever may write Services can take over
+	// any address with them (CVE-2020-8554), so this is for clusters whose proxy does so already.
+	ExternalIPs bool
 }

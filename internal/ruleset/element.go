@@ -42,6 +42,8 @@ const (
 	PodSources
 	// SourceRanges: frontend . range -> nothing; the clients a frontend with source ranges lets pass.
 	SourceRanges
+	// ServiceRanges: ranges of virtual IPs, of which an address that no Service has is not forwarded.
+	ServiceRanges
 	// InsideSources: ranges whose connections to a virtual IP keep their source address.
 	InsideSources
 	// NumMaps is the number of maps and sets.
@@ -114,7 +116,7 @@ func (e Element) String() string {
 	switch e.Map {
 	case Endpoints, InsideEndpoints:
 		return fmt.Sprintf("%d: %s . %d -> %s", e.Map, e.Key, e.Slot, e.Endpoint)
-	case PodSources, InsideSources:
+	case PodSources, InsideSources, ServiceRanges:
 		return fmt.Sprintf("%d: %s", e.Map, e.Prefix)
 	case SourceRanges:
 		return fmt.Sprintf("%d: %s . %s", e.Map, e.Key, e.Prefix)

@@ -17,8 +17,7 @@ type State struct {
 	waiting   map[types.NamespacedName]struct{}
 	addresses map[addressInMap]int
 	learners  map[FamilyChain]int
-	podRanges []netip.Prefix
-	inside    []netip.Prefix
+	ranges    map[Map][]netip.Prefix
 }
 
 // committed is what the tables hold for one Service.
@@ -47,22 +46,33 @@ func NewState() *State {
 		waiting:   map[types.NamespacedName]struct{}{},
 		addresses: map[addressInMap]int{},
 		learners:  map[FamilyChain]int{},
+		ranges:    map[Map][]netip.Prefix{},
 	}
 }
 
-// Sources are the source ranges the node tells apart.
-type Sources struct {
+// Ranges are the address ranges the node tells apart.
+type Ranges struct {
 	// Pods are the ranges of pod addresses, whose connections escape policy Local.
 	Pods []netip.Prefix
 	// Inside are the ranges whose connections to a virtual IP are not masqueraded.
 	Inside []netip.Prefix
+	// Services are the ranges of virtual IPs: a packet to an address of theirs that no Service has
+	// is dropped instead of leaving by the default route.
+	Services []netip.Prefix
 }
 
-// Update is what changed: Services by name, nil for one that is gone, and the source ranges if
-// they changed.
+func (r *Ranges) byMap() map[Map][]netip.Prefix {
+	return map[Map][]netip.Prefix{PodSources: r.Pods, InsideSources: r.Inside, ServiceRanges: r.Services}
+}
+
+// rangeMaps are the maps of byMap in the order in which they are written.
+var rangeMaps = []Map{PodSources, ServiceRanges, InsideSources}
+
+// Update is what changed: Services by name, nil for one that is gone, and the ranges if they
+// changed.
 type Update struct {
 	Services map[types.NamespacedName]*proxy.Service
-	Sources  *Sources
+	Ranges   *Ranges
 }
 
 // Result is what an Update led to.
@@ -88,9 +98,11 @@ func (s *State) Apply(update Update) Result {
 	for _, name := range names {
 		u.apply(name, update.Services[name])
 	}
-	if update.Sources != nil {
-		s.podRanges = u.diffRanges(PodSources, proxy.Key{}, s.podRanges, update.Sources.Pods)
-		s.inside = u.diffRanges(InsideSources, proxy.Key{}, s.inside, update.Sources.Inside)
+	if update.Ranges != nil {
+		wanted := update.Ranges.byMap()
+		for _, m := range rangeMaps {
+			s.ranges[m] = u.diffRanges(m, proxy.Key{}, s.ranges[m], wanted[m])
+		}
 	}
 	u.finishChains()
 	return Result{Change: u.change, Conflicts: u.conflicts, Freed: u.freed(names)}
@@ -109,8 +121,9 @@ func (s *State) Elements() []Element {
 		}
 		u.apply(name, &service)
 	}
-	u.diffRanges(PodSources, proxy.Key{}, nil, s.podRanges)
-	u.diffRanges(InsideSources, proxy.Key{}, nil, s.inside)
+	for _, m := range rangeMaps {
+		u.diffRanges(m, proxy.Key{}, nil, s.ranges[m])
+	}
 	slices.SortFunc(u.change.Add, Element.Compare)
 	return u.change.Add
 }

@@ -108,14 +108,14 @@ func newBed() (*bed, error) {
 // inside the cluster.
 func (b *bed) serve(t *testing.T, services ...service) {
 	t.Helper()
-	b.serveFrom(t, &ruleset.Sources{Pods: clusterCIDRs(), Inside: clusterCIDRs()}, services...)
+	b.serveFrom(t, &ruleset.Ranges{Pods: clusterCIDRs(), Inside: clusterCIDRs()}, services...)
 }
 
 func clusterCIDRs() []netip.Prefix {
 	return []netip.Prefix{netip.MustParsePrefix(lab.ClusterCIDRv4), netip.MustParsePrefix(lab.ClusterCIDRv6)}
 }
 
-func (b *bed) serveFrom(t *testing.T, sources *ruleset.Sources, services ...service) {
+func (b *bed) serveFrom(t *testing.T, ranges *ruleset.Ranges, services ...service) {
 	t.Helper()
 	for _, node := range b.nodes {
 		// A UDP client may get the source port of one in an earlier test, and with it its flow.
@@ -123,7 +123,7 @@ func (b *bed) serveFrom(t *testing.T, sources *ruleset.Sources, services ...serv
 			t.Fatalf("flushing the connections of %s: %v", node.Name, err)
 		}
 		node.state = ruleset.NewState()
-		change := node.state.Apply(ruleset.Update{Services: b.build(node, services), Sources: sources}).Change
+		change := node.state.Apply(ruleset.Update{Services: b.build(node, services), Ranges: ranges}).Change
 		if err := node.tables.Replace(&change); err != nil {
 			t.Fatalf("programming %s: %v", node.Name, err)
 		}
@@ -243,7 +243,7 @@ const (
 // path is a row of a test table.
 type path struct {
 	from string
-	// to is "vip" for the virtual IP, "lb" for the load balancer's address, or a host whose NodePort
+	// to is "vip" for the virtual IP, "lb" for the load balancer's address, "spare" for a virtual IP no Service has, or a host whose NodePort
 	// is meant; then a port and tcp or udp, such as "vip:80/tcp".
 	to string
 	// want are the pods that answer, or refused, dropped or denied.
@@ -280,6 +280,10 @@ func (b *bed) target(to string, ipv4 bool) (network, address string) {
 		addr = netip.MustParseAddr("10.96.0.20")
 	case host == "vip":
 		addr = netip.MustParseAddr("fd00:10:96::20")
+	case host == "spare" && ipv4:
+		addr = netip.MustParseAddr("10.96.0.99")
+	case host == "spare":
+		addr = netip.MustParseAddr("fd00:10:96::99")
 	case host == "lb" && ipv4:
 		addr = netip.MustParseAddr("10.96.255.7")
 	case host == "lb":

@@ -1,10 +1,12 @@
 package dataplane
 
 import (
+	"net/netip"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/servicegroup-dev/servicegroup/internal/lab"
 	"github.com/servicegroup-dev/servicegroup/internal/ruleset"
 )
 
@@ -163,19 +165,31 @@ func TestLoadBalancerSourceRanges(t *testing.T) {
 	b.run(t, []path{{from: "client", to: "lb:80/tcp", want: "web1 web3", source: "node1"}})
 }
 
+func TestAnAddressOfTheServiceRangeThatNoServiceHasIsDropped(t *testing.T) {
+	b := requireBed(t)
+	cidrs := []netip.Prefix{netip.MustParsePrefix(lab.ServiceCIDRv4), netip.MustParsePrefix(lab.ServiceCIDRv6)}
+	b.serveFrom(t, &ruleset.Ranges{Services: cidrs}, newService("web1"))
+	b.run(t, []path{
+		{from: "node1", to: "spare:53/udp", want: denied},
+		{from: "asker1", to: "spare:80/tcp", want: dropped},
+		{from: "asker1", to: "vip:80/tcp", want: "web1"},
+		{from: "asker1", to: "vip:81/tcp", want: refused},
+	})
+}
+
 func TestMasqueradeFollowsTheSourceRanges(t *testing.T) {
 	b := requireBed(t)
 	for _, test := range []struct {
-		name    string
-		sources ruleset.Sources
-		pod     string
-		client  string
+		name   string
+		ranges ruleset.Ranges
+		pod    string
+		client string
 	}{
-		{"without a cluster CIDR nothing is masqueraded", ruleset.Sources{Inside: everything()}, "asker1", "client"},
-		{"masquerade all", ruleset.Sources{Pods: clusterCIDRs()}, "node1", "node1"},
+		{"without a cluster CIDR nothing is masqueraded", ruleset.Ranges{Inside: everything()}, "asker1", "client"},
+		{"masquerade all", ruleset.Ranges{Pods: clusterCIDRs()}, "node1", "node1"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			b.serveFrom(t, &test.sources, newService("web1"))
+			b.serveFrom(t, &test.ranges, newService("web1"))
 			b.run(t, []path{
 				{from: "asker1", to: "vip:80/tcp", want: "web1", source: test.pod},
 				{from: "client", to: "vip:80/tcp", want: "web1", source: test.client},

@@ -1,0 +1,85 @@
+package node
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+)
+
+// nodePorts says which of the node's addresses answer on NodePorts.
+type nodePorts struct {
+	// primary stands for the addresses of the Node object.
+	primary bool
+	// ranges hold the others.
+	ranges []netip.Prefix
+}
+
+// parseNodePorts reads the words of --nodeport-addresses.
+func parseNodePorts(words []string) (nodePorts, error) {
+	out := nodePorts{primary: len(words) == 0}
+	for _, word := range words {
+		switch word {
+		case "primary":
+			out.primary = true
+		case "all":
+			out.ranges = append(out.ranges, netip.PrefixFrom(netip.IPv4Unspecified(), 0), netip.PrefixFrom(netip.IPv6Unspecified(), 0))
+		default:
+			prefix, err := netip.ParsePrefix(word)
+			if err != nil {
+				return out, fmt.Errorf("NodePort addresses %q: give primary, all, or a range such as 192.168.0.0/16", word)
+			}
+			out.ranges = append(out.ranges, prefix)
+		}
+	}
+	return out, nil
+}
+
+// compute returns the addresses that answer, sorted. Loopback and link-local addresses never do:
+// they would need route_localnet, which opens the node's own services to its neighbours
+// (CVE-2020-8558).
+func (n *nodePorts) compute(primary, local []netip.Addr) []netip.Addr {
+	var out []netip.Addr
+	if n.primary {
+		out = append(out, primary...)
+	}
+	for _, addr := range local {
+		if slices.ContainsFunc(n.ranges, func(p netip.Prefix) bool { return p.Contains(addr) }) {
+			out = append(out, addr)
+		}
+	}
+	out = slices.DeleteFunc(out, func(a netip.Addr) bool { return a.IsLoopback() || a.IsLinkLocalUnicast() })
+	slices.SortFunc(out, netip.Addr.Compare)
+	return slices.Compact(out)
+}
+
+// localAddresses returns the addresses of this network namespace.
+func localAddresses() ([]netip.Addr, error) {
+	list, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
+	if err != nil {
+		return nil, fmt.Errorf("listing the node's addresses: %w", err)
+	}
+	var out []netip.Addr
+	for i := range list {
+		if addr, ok := netip.AddrFromSlice(list[i].IP); ok {
+			out = append(out, addr.Unmap())
+		}
+	}
+	return out, nil
+}
+
+// watchAddresses calls changed whenever an address of this network namespace comes or goes, until
+// stop is closed.
+func watchAddresses(stop <-chan struct{}, changed func()) error {
+	updates := make(chan netlink.AddrUpdate)
+	if err := netlink.AddrSubscribe(updates, stop); err != nil {
+		return fmt.Errorf("watching the node's addresses: %w", err)
+	}
+	go func() {
+		for range updates {
+			changed()
+		}
+	}()
+	return nil
+}

@@ -1,0 +1,90 @@
+package node
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// healthChecks answers load balancers, on the health-check NodePort of each Service that has one,
+// whether this node has ready endpoints. The answers are kube-proxy's (pkg/proxy/healthcheck).
+type healthChecks struct {
+	// healthy says whether the node itself may be sent to.
+	healthy func() bool
+	servers map[types.NamespacedName]*healthCheck
+}
+
+// healthCheck is the server of one Service.
+type healthCheck struct {
+	name   types.NamespacedName
+	port   int32
+	local  atomic.Int64
+	server *http.Server
+}
+
+func newHealthChecks(healthy func() bool) *healthChecks {
+	return &healthChecks{healthy: healthy, servers: map[types.NamespacedName]*healthCheck{}}
+}
+
+// set makes a Service answer on port that it has so many ready endpoints here; port 0 ends that.
+func (h *healthChecks) set(name types.NamespacedName, port int32, local int) error {
+	check := h.servers[name]
+	if check != nil && check.port != port {
+		_ = check.server.Close()
+		delete(h.servers, name)
+		check = nil
+	}
+	if port == 0 {
+		return nil
+	}
+	if check == nil {
+		var err error
+		if check, err = h.listen(name, port); err != nil {
+			return err
+		}
+		h.servers[name] = check
+	}
+	check.local.Store(int64(local))
+	return nil
+}
+
+func (h *healthChecks) listen(name types.NamespacedName, port int32) (*healthCheck, error) {
+	listener, err := net.Listen("tcp", ":"+strconv.Itoa(int(port)))
+	if err != nil {
+		return nil, fmt.Errorf("listening on the health-check NodePort: %w", err)
+	}
+	check := &healthCheck{name: name, port: port}
+	check.server = &http.Server{ReadHeaderTimeout: 10 * time.Second, Handler: http.HandlerFunc(
+		func(w http.ResponseWriter, _ *http.Request) { check.answer(w, h.healthy()) })}
+	// Serve returns when the server is closed.
+	go func() { _ = check.server.Serve(listener) }()
+	return check, nil
+}
+
+func (c *healthCheck) answer(w http.ResponseWriter, healthy bool) {
+	local := c.local.Load()
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.Header().Set("X-Load-Balancing-Endpoint-Weight", strconv.FormatInt(local, 10))
+	if local == 0 || !healthy {
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+	// The load balancer has gone if this fails.
+	_ = json.NewEncoder(w).Encode(map[string]any{
+		"service":             map[string]string{"namespace": c.name.Namespace, "name": c.name.Name},
+		"localEndpoints":      local,
+		"serviceProxyHealthy": healthy,
+	})
+}
+
+func (h *healthChecks) close() {
+	for _, check := range h.servers {
+		_ = check.server.Close()
+	}
+}

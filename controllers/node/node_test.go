@@ -1,0 +1,157 @@
+package node
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+)
+
+func addrs(list ...string) []netip.Addr {
+	var out []netip.Addr
+	for _, text := range list {
+		out = append(out, netip.MustParseAddr(text))
+	}
+	return out
+}
+
+func TestComputeNodeTakesTheFirstInternalAddressOfEachFamily(t *testing.T) {
+	object := &corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{corev1.LabelTopologyZone: "zone-a"}},
+		Status: corev1.NodeStatus{Addresses: []corev1.NodeAddress{
+			{Type: corev1.NodeExternalIP, Address: "198.51.100.1"}, {Type: corev1.NodeExternalIP, Address: "fd00::e"},
+			{Type: corev1.NodeInternalIP, Address: "192.168.0.1"}, {Type: corev1.NodeInternalIP, Address: "192.168.0.2"},
+			{Type: corev1.NodeHostName, Address: "node1"},
+		}},
+	}
+	node := computeNode("node1", object)
+	if want := addrs("192.168.0.1", "fd00::e"); !slices.Equal(node.NodePortAddresses, want) || node.Zone != "zone-a" {
+		t.Errorf("addresses %v in %q, want %v in zone-a", node.NodePortAddresses, node.Zone, want)
+	}
+	if node := computeNode("node1", nil); node.Name != "node1" || len(node.NodePortAddresses) > 0 {
+		t.Errorf("without a Node object: %+v", node)
+	}
+}
+
+func TestNodePortAddresses(t *testing.T) {
+	primary := addrs("192.168.0.1", "fd00::1")
+	local := addrs("127.0.0.1", "::1", "fe80::1", "169.254.1.1", "192.168.0.1", "10.0.0.1", "fd00::1", "fd00::2")
+	for _, test := range []struct {
+		words []string
+		want  []netip.Addr
+	}{
+		{nil, primary},
+		{[]string{"primary"}, primary},
+		{[]string{"all"}, addrs("10.0.0.1", "192.168.0.1", "fd00::1", "fd00::2")},
+		{[]string{"10.0.0.0/8"}, addrs("10.0.0.1")},
+		{[]string{"10.0.0.0/8", "fd00::2/128", "127.0.0.0/8"}, addrs("10.0.0.1", "fd00::2")},
+		{[]string{"primary", "10.0.0.0/8"}, addrs("10.0.0.1", "192.168.0.1", "fd00::1")},
+	} {
+		n, err := parseNodePorts(test.words)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := n.compute(primary, local); !slices.Equal(got, test.want) {
+			t.Errorf("%q gives %v, want %v", test.words, got, test.want)
+		}
+	}
+}
+
+func TestOptionsSayWhatIsWrong(t *testing.T) {
+	o := Options{Mode: "some", NodePorts: []string{"eth0"}, ClusterCIDRs: []netip.Prefix{netip.MustParsePrefix("10.244.0.1/16")}}
+	err := o.Validate()
+	for _, want := range []string{"API client is missing", "node name is missing", `"some"`, `"eth0"`, "10.244.0.1/16"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v does not mention %s", err, want)
+		}
+	}
+	good := Options{Client: &kubernetes.Clientset{}, NodeName: "node1"}
+	if err := good.Validate(); err != nil || good.Mode != ModeGroups || good.Registerer == nil {
+		t.Errorf("defaults: %+v, %v", good, err)
+	}
+}
+
+func TestHealthReport(t *testing.T) {
+	h, now := &health{}, time.Now()
+	expect := func(what string, at time.Time, status int, reason string) {
+		t.Helper()
+		if got, report := h.report(at); got != status || !strings.Contains(report.Reason, reason) {
+			t.Errorf("%s: %d %q, want %d %q", what, got, report.Reason, status, reason)
+		}
+	}
+	expect("before the first sync", now, 503, "waiting")
+	h.failed(errors.New("no nftables"))
+	expect("when the first sync fails", now, 503, "no nftables")
+	h.succeeded()
+	expect("after a sync", now, 200, "")
+	h.failed(errors.New("no nftables"))
+	expect("right after a failure", now, 200, "no nftables")
+	expect("after two minutes of failures", now.Add(2*time.Minute), 503, "no nftables")
+	h.succeeded()
+	h.setNode(&corev1.Node{Spec: corev1.NodeSpec{Taints: []corev1.Taint{{Key: taintToBeDeleted}}}})
+	expect("with the autoscaler's taint", now, 503, taintToBeDeleted)
+	h.setNode(&corev1.Node{ObjectMeta: metav1.ObjectMeta{DeletionTimestamp: &metav1.Time{Time: now}}})
+	expect("while the node is being deleted", now, 503, "being deleted")
+	h.setNode(&corev1.Node{})
+	expect("once it stays", now, 200, "")
+}
+
+func TestHealthCheckNodePort(t *testing.T) {
+	var healthy atomic.Bool
+	checks := newHealthChecks(healthy.Load)
+	defer checks.close()
+	name := types.NamespacedName{Namespace: "default", Name: "web"}
+	port := freePort(t)
+	get := func() (int, string, map[string]any) {
+		response, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/", port))
+		if err != nil {
+			return 0, err.Error(), nil
+		}
+		defer response.Body.Close()
+		var body map[string]any
+		if err := json.NewDecoder(response.Body).Decode(&body); err != nil {
+			t.Fatal(err)
+		}
+		return response.StatusCode, response.Header.Get("X-Load-Balancing-Endpoint-Weight"), body
+	}
+	for _, step := range []struct {
+		local   int
+		healthy bool
+		status  int
+	}{{2, true, 200}, {0, true, 503}, {1, false, 503}, {1, true, 200}} {
+		healthy.Store(step.healthy)
+		if err := checks.set(name, port, step.local); err != nil {
+			t.Fatal(err)
+		}
+		status, weight, body := get()
+		if status != step.status || weight != fmt.Sprint(step.local) || body["localEndpoints"] != float64(step.local) || body["serviceProxyHealthy"] != step.healthy {
+			t.Errorf("%+v: status %d, weight %s, body %v", step, status, weight, body)
+		}
+	}
+	if err := checks.set(name, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	if status, _, _ := get(); status != 0 {
+		t.Errorf("a Service without a health-check NodePort still answers %d", status)
+	}
+}
+
+func freePort(t *testing.T) int32 {
+	t.Helper()
+	listener := httptest.NewServer(http.NotFoundHandler())
+	defer listener.Close()
+	return int32(listener.Listener.Addr().(*net.TCPAddr).Port)
+}
