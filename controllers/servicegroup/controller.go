@@ -25,6 +25,7 @@ const conflictWait = 100 * time.Millisecond
 type Reconciler struct {
 	client  client.Client
 	live    client.Reader
+	pods    podLister
 	events  events.EventRecorder
 	planner slicePlanner
 	tracker *endpointsliceutil.EndpointSliceTracker
@@ -74,6 +75,7 @@ func (r *Reconciler) reconcile(ctx context.Context, sg *v1alpha1.ServiceGroup) (
 		if endpoints.stale {
 			return reconcile.Result{RequeueAfter: staleLimit}, nil
 		}
+		outcome.Unreadable = endpoints.unreadable
 		outcome.Served, outcome.Members, outcome.Slices = endpoints.served, endpoints.members, endpoints.slices
 	} else {
 		r.index.set(client.ObjectKeyFromObject(sg), nil)

@@ -7,7 +7,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -24,16 +23,17 @@ type endpointState struct {
 	slices  []*discoveryv1.EndpointSlice
 	// stale says that the cache does not show our own last writes yet; nothing was done.
 	stale bool
+	// unreadable is why the Service does not say what it serves; nothing was done.
+	unreadable error
 }
 
 // reconcileEndpoints writes the EndpointSlices of what the Service serves.
 func (r *Reconciler) reconcileEndpoints(ctx context.Context, sg *v1alpha1.ServiceGroup, svc *corev1.Service) (endpointState, error) {
 	served, err := plan.ServedBy(svc)
 	if err != nil {
-		// Somebody edited the annotation away while the spec is refused, or else it would have
-		// been restored. The slices stay as they are: there is nothing to build them from.
-		log.FromContext(ctx).Info("The served spec cannot be read from the Service", "cause", err.Error())
-		return endpointState{}, nil
+		// Somebody edited the annotation while the spec is refused, or else it would have been
+		// restored. The slices stay as they are: there is nothing to build them from.
+		return endpointState{unreadable: err}, nil
 	}
 	selectors, err := served.Selectors()
 	if err != nil {
@@ -45,7 +45,7 @@ func (r *Reconciler) reconcileEndpoints(ctx context.Context, sg *v1alpha1.Servic
 	if err != nil || stale {
 		return endpointState{stale: stale}, err
 	}
-	pods, nodes, err := r.listPods(ctx, key.Namespace)
+	pods, nodes, err := r.observePods(ctx, key.Namespace)
 	if err != nil {
 		return endpointState{}, err
 	}
@@ -113,35 +113,6 @@ func (r *Reconciler) listEscaped(ctx context.Context, key types.NamespacedName, 
 		}
 	}
 	return escaped, nil
-}
-
-// listPods lists the pods of a namespace, shared with the cache and not to be changed, and the
-// nodes they are on.
-func (r *Reconciler) listPods(ctx context.Context, namespace string) ([]*corev1.Pod, plan.Nodes, error) {
-	var list corev1.PodList
-	if err := r.client.List(ctx, &list, client.InNamespace(namespace), client.UnsafeDisableDeepCopy); err != nil {
-		return nil, nil, fmt.Errorf("listing pods: %w", err)
-	}
-	pods, nodes := make([]*corev1.Pod, 0, len(list.Items)), plan.Nodes{}
-	for i := range list.Items {
-		pod := &list.Items[i]
-		pods = append(pods, pod)
-		name := pod.Spec.NodeName
-		if _, known := nodes[name]; known || name == "" {
-			continue
-		}
-		node := &corev1.Node{}
-		err := r.client.Get(ctx, client.ObjectKey{Name: name}, node, client.UnsafeDisableDeepCopy)
-		switch {
-		case apierrors.IsNotFound(err):
-			nodes[name] = nil
-		case err != nil:
-			return nil, nil, fmt.Errorf("getting node %s: %w", name, err)
-		default:
-			nodes[name] = node
-		}
-	}
-	return pods, nodes, nil
 }
 
 // triggerTime is when the change happened that makes the slices change, for measuring how long it

@@ -93,9 +93,13 @@ func Setup(ctx context.Context, mgr manager.Manager, options Options) error {
 	if err := addIndexes(ctx, mgr.GetFieldIndexer()); err != nil {
 		return err
 	}
-	r := newReconciler(mgr, options)
+	pods, err := newPodLister(ctx, mgr.GetCache())
+	if err != nil {
+		return err
+	}
+	r := newReconciler(mgr, pods, options)
 	cache := mgr.GetCache()
-	err := builder.ControllerManagedBy(mgr).Named(controllerName).
+	err = builder.ControllerManagedBy(mgr).Named(controllerName).
 		For(&v1alpha1.ServiceGroup{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		WatchesRawSource(source.Kind(cache, &corev1.Service{}, serviceHandler())).
 		WatchesRawSource(source.Kind(cache, &discoveryv1.EndpointSlice{}, sliceHandler(r.tracker, r.memory))).
@@ -109,10 +113,11 @@ func Setup(ctx context.Context, mgr manager.Manager, options Options) error {
 	return nil
 }
 
-func newReconciler(mgr manager.Manager, options Options) *Reconciler {
+func newReconciler(mgr manager.Manager, pods podLister, options Options) *Reconciler {
 	return &Reconciler{
 		client:  mgr.GetClient(),
 		live:    mgr.GetAPIReader(),
+		pods:    pods,
 		events:  mgr.GetEventRecorder(controllerName),
 		planner: endpointSlicePlanner{},
 		tracker: endpointsliceutil.NewEndpointSliceTracker(),

@@ -33,6 +33,10 @@ type Refusal struct {
 //   - NotAccepted: there is no Service, so nothing is served;
 //   - NoReadyEndpoints: a port of what is served has no ready endpoint.
 //
+// Ready is Unknown
+//   - NotAccepted: the Service does not say what it serves, because somebody removed the annotation
+//     while the spec is refused.
+//
 // While Accepted is False, Ready speaks of what was served before and goes on being served.
 func conditions(o Outcome) []metav1.Condition {
 	accepted := metav1.Condition{
@@ -62,6 +66,11 @@ func readyCondition(o Outcome) metav1.Condition {
 	if o.Service == nil {
 		ready.Status, ready.Reason = metav1.ConditionFalse, v1alpha1.ReasonNotAccepted
 		ready.Message = "nothing is served before the spec is accepted"
+		return ready
+	}
+	if o.Unreadable != nil {
+		ready.Status, ready.Reason = metav1.ConditionUnknown, v1alpha1.ReasonNotAccepted
+		ready.Message = fmt.Sprintf("%v; the EndpointSlices stay as they are until the spec is accepted", o.Unreadable)
 		return ready
 	}
 	if without := portsWithoutEndpoint(o); len(without) > 0 {

@@ -22,6 +22,8 @@ type Outcome struct {
 	Refusal *Refusal
 	// Service is the generated Service as it is; nil when there is none.
 	Service *corev1.Service
+	// Unreadable is why Service does not say what it was last applied from; nil if it does.
+	Unreadable error
 	// Served is what Service was last applied from.
 	Served Served
 	// Members are the groups of Served.
@@ -45,6 +47,12 @@ func Status(o Outcome) v1alpha1.ServiceGroupStatus {
 	status.Ports = portStatuses(o)
 	status.PortSummary = portSummary(status.Ports)
 	o.Service.Status.LoadBalancer.DeepCopyInto(&status.LoadBalancer)
+	if o.Unreadable != nil { // what is behind the Service stays as it was
+		old := o.Group.Status.DeepCopy()
+		status.Ports, status.PortSummary = old.Ports, old.PortSummary
+		status.Groups, status.GroupSummary = old.Groups, old.GroupSummary
+		return status
+	}
 	ready := 0
 	for _, m := range o.Members {
 		status.Groups = append(status.Groups, v1alpha1.GroupStatus{Name: m.Group, Matched: m.Matched, Ready: m.Ready})

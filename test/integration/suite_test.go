@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -14,8 +15,10 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
+	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	ctrlconfig "sigs.k8s.io/controller-runtime/pkg/config"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
@@ -40,13 +43,15 @@ var (
 	k8s client.Client
 	// writes are those of the manager.
 	writes = &writeCounter{}
+	// managerConfig is the manager's.
+	managerConfig *rest.Config
 )
 
 func TestIntegration(t *testing.T) {
 	RegisterFailHandler(Fail)
 	SetDefaultEventuallyTimeout(10 * time.Second)
 	SetDefaultEventuallyPollingInterval(20 * time.Millisecond)
-	SetDefaultConsistentlyDuration(400 * time.Millisecond)
+	SetDefaultConsistentlyDuration(300 * time.Millisecond)
 	SetDefaultConsistentlyPollingInterval(20 * time.Millisecond)
 	RunSpecs(t, "Operator")
 }
@@ -60,7 +65,9 @@ var _ = BeforeSuite(func() {
 	var err error
 	k8s, err = client.New(config, client.Options{Scheme: scheme})
 	Expect(err).NotTo(HaveOccurred())
-	startManager(addManagerUser(config))
+	managerConfig = addManagerUser(config)
+	startManager(managerConfig)
+	DeferCleanup(func() { stopManager() })
 })
 
 // startCluster starts etcd and kube-apiserver, dual-stack, and checking what blockOwnerDeletion
@@ -109,11 +116,18 @@ func addManagerUser(admin *rest.Config) *rest.Config {
 	return config
 }
 
+// stopManager stops the manager that runs.
+var stopManager func()
+
+// startManager starts a manager with empty caches and no memory.
 func startManager(config *rest.Config) {
+	GinkgoHelper()
 	ctx, stop := context.WithCancel(context.Background())
 	mgr, err := ctrl.NewManager(config, ctrl.Options{
 		Scheme: scheme, Cache: servicegroup.CacheOptions(),
 		Metrics: metricsserver.Options{BindAddress: "0"},
+		// One after the other, managers of one process have controllers of one name.
+		Controller: ctrlconfig.Controller{SkipNameValidation: ptr.To(true)},
 	})
 	Expect(err).NotTo(HaveOccurred())
 	Expect(servicegroup.Setup(ctx, mgr, servicegroup.Options{
@@ -121,7 +135,7 @@ func startManager(config *rest.Config) {
 	})).To(Succeed())
 	stopped := make(chan error, 1)
 	go func() { stopped <- mgr.Start(ctx) }()
-	DeferCleanup(func() {
+	stopManager = sync.OnceFunc(func() {
 		stop()
 		Eventually(stopped).Should(Receive(Succeed()))
 	})

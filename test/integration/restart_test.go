@@ -1,0 +1,98 @@
+package integration
+
+import (
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/servicegroup-dev/servicegroup/api/v1alpha1"
+)
+
+var _ = Describe("A restart", func() {
+	var pod *corev1.Pod
+	BeforeEach(func() {
+		pod = runPod(podSpec{name: "a", labels: map[string]string{"app": "a"}})
+	})
+
+	It("writes nothing when nothing changed meanwhile", func() {
+		runPod(podSpec{name: "unready", labels: map[string]string{"app": "a"}, unready: true})
+		sg := create("calm", "ipFamilyPolicy: PreferDualStack\ntype: NodePort\n"+twoGroups)
+		bad := create("bad", "groups: [{name: a, selector: {matchExpressions: [{key: app, operator: In}]}}]\nports: [{port: 80}]")
+		Eventually(ready(sg)).Should(HavePrefix("True"))
+		Eventually(accepted(bad)).Should(HavePrefix("False"))
+		Eventually(func(g Gomega) []v1alpha1.GroupStatus { return statusOf(sg)(g).Groups }).
+			Should(ContainElement(v1alpha1.GroupStatus{Name: "a", Matched: 2, Ready: 1}))
+		quiet()
+
+		stopManager()
+		writes.reset()
+		before := reconciliations()
+		startManager(managerConfig)
+		Eventually(func() float64 { return reconciliations() - before }).Should(BeNumerically(">=", 2))
+		quiet()
+		Expect(writes.in(namespace)).To(BeEmpty())
+	})
+
+	It("catches up with what changed meanwhile", func() {
+		create("busy", twoGroups)
+		Eventually(endpointsOf("busy")).Should(ConsistOf(at("a/http", pod, 80, "rs")))
+		stopManager()
+		setReady(pod, false)
+		more := runPod(podSpec{name: "b", labels: map[string]string{"app": "b"}})
+		edit(service(Default, "busy"), func(s *corev1.Service) { s.Spec.Selector = map[string]string{"app": "a"} })
+		startManager(managerConfig)
+		Eventually(endpointsOf("busy")).Should(ConsistOf(at("a/http", pod, 80, ""), at("b/http", more, 80, "rs")))
+		Eventually(func(g Gomega) map[string]string { return service(g, "busy").Spec.Selector }).Should(BeEmpty())
+	})
+
+	It("goes on maintaining what was served before a refused spec", func() {
+		sg := create("refused", oneGroup+"ports: [{name: http, port: 80}]")
+		Eventually(ready(sg)).Should(HavePrefix("True"))
+		respec(sg, "clusterIP: 192.168.7.7\ngroups: [{name: b, selector: {matchLabels: {app: b}}}]\nports: [{name: http, port: 80, targetPort: 81}]")
+		Eventually(accepted(sg)).Should(HavePrefix("False ClusterIPUnavailable"))
+		stopManager()
+		startManager(managerConfig)
+		setReady(pod, false)
+		Eventually(endpointsOf("refused")).Should(ConsistOf(at("a/http", pod, 80, "")))
+		more := runPod(podSpec{name: "more", labels: map[string]string{"app": "a"}})
+		Eventually(endpointsOf("refused")).Should(ConsistOf(at("a/http", pod, 80, ""), at("a/http", more, 80, "rs")))
+	})
+})
+
+var _ = Describe("A refused spec", func() {
+	It("leaves the slices as they are when somebody also removes the record of what was served", func() {
+		pod := runPod(podSpec{name: "a", labels: map[string]string{"app": "a"}})
+		sg := create("record", oneGroup+"ports: [{name: http, port: 80}]")
+		Eventually(ready(sg)).Should(HavePrefix("True"))
+		respec(sg, "groups: [{name: a, selector: {matchExpressions: [{key: app, operator: In}]}}]\nports: [{port: 80}]")
+		Eventually(accepted(sg)).Should(HavePrefix("False InvalidSpec"))
+		edit(service(Default, "record"), func(s *corev1.Service) { delete(s.Annotations, v1alpha1.AnnotationServed) })
+		Eventually(ready(sg)).Should(HavePrefix("Unknown NotAccepted: the Service has no annotation"))
+		Consistently(endpointsOf("record")).Should(ConsistOf(at("a/http", pod, 80, "rs")))
+		Expect(statusOf(sg)(Default).GroupSummary).To(Equal("1/1"))
+		respec(sg, oneGroup+"ports: [{name: http, port: 80}]")
+		Eventually(ready(sg)).Should(HavePrefix("True"))
+	})
+
+	It("by quota is a condition, and heals", func() {
+		quota := &corev1.ResourceQuota{
+			ObjectMeta: metav1.ObjectMeta{Name: "none", Namespace: namespace},
+			Spec:       corev1.ResourceQuotaSpec{Hard: corev1.ResourceList{corev1.ResourceServices: *quantity(0)}},
+		}
+		Expect(k8s.Create(ctx, quota)).To(Succeed())
+		quota.Status = corev1.ResourceQuotaStatus{Hard: quota.Spec.Hard, Used: corev1.ResourceList{corev1.ResourceServices: *quantity(0)}}
+		Expect(k8s.Status().Update(ctx, quota)).To(Succeed())
+		Eventually(func() error { // until the API server knows the quota
+			return k8s.Create(ctx, &corev1.Service{
+				ObjectMeta: metav1.ObjectMeta{GenerateName: "probe-", Namespace: namespace},
+				Spec:       corev1.ServiceSpec{Ports: []corev1.ServicePort{{Port: 80}}},
+			}, client.DryRunAll)
+		}).Should(MatchError(ContainSubstring("exceeded quota")))
+		sg := create("quota", twoGroups)
+		Eventually(accepted(sg)).Should(And(HavePrefix("False Refused: the API server refuses the Service: "), ContainSubstring("exceeded quota: none")))
+		Expect(k8s.Delete(ctx, quota)).To(Succeed())
+		Eventually(accepted(sg)).Should(HavePrefix("True"))
+	})
+})
