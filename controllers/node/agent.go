@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"sync/atomic"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -25,10 +26,16 @@ type Agent struct {
 	checks  *healthChecks
 
 	tables *nft.Tables
-	flows  *conntrack.Table
-	state  *ruleset.State
-	node   proxy.Node
-	ranges ruleset.Ranges
+	// port is where tables writes from, so that the guard knows its own notifications.
+	port  atomic.Uint32
+	guard *guard
+	flows *conntrack.Table
+	// state is what the tables hold; nil when that is to be found out.
+	state *ruleset.State
+	// failures counts the syncs that failed since the last one that did not.
+	failures int
+	node     proxy.Node
+	ranges   ruleset.Ranges
 	// nodePorts says which addresses of the node answer on NodePorts.
 	nodePorts nodePorts
 	// disputed and ignored are what was logged, so that it is logged once.
@@ -53,7 +60,7 @@ func New(options Options) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &Agent{options: options, watcher: w, metrics: m, nodePorts: nodePorts}
+	a := &Agent{options: options, watcher: w, metrics: m, nodePorts: nodePorts, ignored: map[types.NamespacedName]int{}}
 	a.checks = newHealthChecks(a.health.healthy)
 	return a, nil
 }
@@ -62,12 +69,15 @@ func New(options Options) (*Agent, error) {
 // the kernel afterwards: a restart disturbs no connection. It returns an error only if it cannot
 // start.
 func (a *Agent) Run(ctx context.Context) error {
-	tables, err := nft.Open()
-	if err != nil {
+	if err := a.connect(); err != nil {
 		return fmt.Errorf("connecting to nftables (the agent needs CAP_NET_ADMIN): %w", err)
 	}
 	defer func() { a.tables.Close() }()
-	a.tables = tables
+	var err error
+	if a.guard, err = newGuard(func(port uint32) bool { return port == a.port.Load() }); err != nil {
+		return err
+	}
+	defer a.guard.close()
 	if a.flows, err = conntrack.Open(); err != nil {
 		return err
 	}
@@ -103,8 +113,26 @@ func (a *Agent) loop(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-a.watcher.wake:
+		case <-a.guard.alarm:
+			a.options.Log.Info("Somebody else changed our nftables; they are put right")
+			a.metrics.repairs.Inc()
+			a.state = nil
 		}
 	}
+}
+
+// connect opens the tables anew.
+func (a *Agent) connect() error {
+	tables, err := nft.Open()
+	if err != nil {
+		return err
+	}
+	if a.tables != nil {
+		a.tables.Close()
+	}
+	a.tables = tables
+	a.port.Store(tables.PortID())
+	return nil
 }
 
 func pause(ctx context.Context, d time.Duration) bool {
@@ -118,16 +146,17 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// failed makes the next sync start from nothing: what the kernel holds is unknown now.
+// failed makes the next sync find out what the kernel holds.
 func (a *Agent) failed(err error) {
-	a.options.Log.Error(err, "Programming nftables failed; everything is written anew")
+	a.options.Log.Error(err, "Programming nftables failed; everything is looked at anew")
 	a.metrics.failures.Inc()
 	a.health.failed(err)
 	a.state = nil
-	// An error may leave answers in the socket that the next transaction would take for its own.
-	if tables, err := nft.Open(); err == nil {
-		a.tables.Close()
-		a.tables = tables
+	a.failures++
+	// An error may leave answers in the socket that the next transaction would take for its own. If
+	// there is no other socket to be had, the old one is still worth a try.
+	if err := a.connect(); err != nil {
+		a.options.Log.Error(err, "Connecting to nftables anew failed")
 	}
 }
 
@@ -136,9 +165,6 @@ func (a *Agent) sync() error {
 	started := time.Now()
 	taken := a.watcher.take()
 	full := a.state == nil
-	if full {
-		a.state, a.ignored, a.disputed = ruleset.NewState(), map[types.NamespacedName]int{}, nil
-	}
 	names := keys(taken.services)
 	update := ruleset.Update{}
 	if full || taken.node {
@@ -155,8 +181,8 @@ func (a *Agent) sync() error {
 	if update.Services, err = a.build(names); err != nil {
 		return err
 	}
-	result := a.state.Apply(update)
-	if err := a.commit(full, &result.Change); err != nil {
+	result, err := a.program(full, update)
+	if err != nil {
 		return err
 	}
 	if len(result.Freed) > 0 {
@@ -166,6 +192,7 @@ func (a *Agent) sync() error {
 	a.answerHealthChecks(update.Services)
 	a.metrics.synced(full, a.state.Len(), time.Since(started))
 	a.health.succeeded()
+	a.failures = 0
 	return nil
 }
 
@@ -189,13 +216,52 @@ func (a *Agent) lookAtNode() (bool, error) {
 	return changed, nil
 }
 
-func (a *Agent) commit(full bool, change *ruleset.Change) error {
-	if full {
-		if err := a.tables.Replace(change); err != nil {
-			return fmt.Errorf("writing all of nftables: %w", err)
-		}
-	} else if err := a.tables.Commit(change); err != nil {
-		return fmt.Errorf("writing a change to nftables: %w", err)
+// program commits an update: as the difference to the state, or, if full, to what is found in the
+// kernel, or, if that is not our layout or could not be put right the last time, as all there is.
+func (a *Agent) program(full bool, update ruleset.Update) (ruleset.Result, error) {
+	if !full {
+		result := a.state.Apply(update)
+		return result, a.commit(&result.Change, a.tables.Commit)
+	}
+	found, ok, err := a.tables.Read()
+	if err == nil && ok && a.failures < 2 {
+		state, result := ruleset.Adopt(found, update)
+		a.state = state
+		return result, a.commitLong(&result.Change, a.tables.Commit)
+	}
+	a.state = ruleset.NewState()
+	result := a.state.Apply(update)
+	return result, a.commitLong(&result.Change, a.tables.Replace)
+}
+
+// longChange is the number of elements from which on the guard does not listen to a transaction of
+// ours: the kernel would tell it of each element.
+const longChange = 5000
+
+// commitLong commits a change that may be long. What somebody else did meanwhile shows in the
+// number of generations of the ruleset.
+func (a *Agent) commitLong(change *ruleset.Change, write func(*ruleset.Change) error) error {
+	if len(change.Add)+len(change.Delete) < longChange {
+		return a.commit(change, write)
+	}
+	if err := a.guard.monitor.Pause(); err != nil {
+		return err
+	}
+	before, err := a.tables.ForeignGenerations()
+	err = errors.Join(err, a.commit(change, write), a.guard.monitor.Resume())
+	if err != nil {
+		return err
+	}
+	after, err := a.tables.ForeignGenerations()
+	if after != before {
+		a.guard.raise()
+	}
+	return err
+}
+
+func (a *Agent) commit(change *ruleset.Change, write func(*ruleset.Change) error) error {
+	if err := write(change); err != nil {
+		return err
 	}
 	a.metrics.wrote(change)
 	// The rules are right already; a flow that could not be ended is no reason to write them anew.
@@ -205,7 +271,7 @@ func (a *Agent) commit(full bool, change *ruleset.Change) error {
 		a.metrics.staleFlows.Add(float64(ended))
 	}
 	if !change.Empty() {
-		a.options.Log.V(1).Info("Programmed", "full", full, "added", len(change.Add), "deleted", len(change.Delete), "bytes", a.tables.BatchSize())
+		a.options.Log.V(1).Info("Programmed", "added", len(change.Add), "deleted", len(change.Delete), "bytes", a.tables.BatchSize())
 	}
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 type metrics struct {
 	duration   *prometheus.HistogramVec
 	failures   prometheus.Counter
+	repairs    prometheus.Counter
 	elements   *prometheus.CounterVec
 	services   prometheus.Gauge
 	ignored    prometheus.Gauge
@@ -31,6 +32,10 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 		failures: prometheus.NewCounter(prometheus.CounterOpts{
 			Namespace: namespace, Subsystem: subsystem, Name: "sync_failures_total",
 			Help: "Syncs that failed and were followed by writing everything anew.",
+		}),
+		repairs: prometheus.NewCounter(prometheus.CounterOpts{
+			Namespace: namespace, Subsystem: subsystem, Name: "repairs_total",
+			Help: "How often the tables were looked at because somebody else changed them.",
 		}),
 		elements: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: namespace, Subsystem: subsystem, Name: "elements_written_total",
@@ -53,7 +58,7 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 			Help: "When the last sync succeeded, in seconds since 1970.",
 		}),
 	}
-	for _, c := range []prometheus.Collector{m.duration, m.failures, m.elements, m.services, m.ignored, m.staleFlows, m.lastSynced} {
+	for _, c := range []prometheus.Collector{m.duration, m.failures, m.repairs, m.elements, m.services, m.ignored, m.staleFlows, m.lastSynced} {
 		if err := registerer.Register(c); err != nil {
 			return nil, fmt.Errorf("registering metrics: %w", err)
 		}

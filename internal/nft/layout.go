@@ -1,6 +1,8 @@
 package nft
 
 import (
+	"crypto/sha256"
+	"fmt"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -154,9 +156,21 @@ func learnSpec(chain ruleset.Chain) chainSpec {
 	return chainSpec{name: chain.Name(), rules: forEachProtocol(remember(time.Duration(chain.N) * time.Second))}
 }
 
-// addTable writes the constant layout of one family as the only content of its table.
+// addTable writes the constant layout of one family as the only content of its table. Deleting the
+// one there may be needs a table, hence the first of the two additions.
 func (m *message) addTable(f *family) error {
-	m.replaceTable(f)
+	comment, err := layoutComment(f)
+	if err != nil {
+		return err
+	}
+	m.table(f, unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, nil)
+	m.table(f, unix.NFT_MSG_DELTABLE, 0, nil)
+	m.table(f, unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, comment)
+	return m.addLayout(f)
+}
+
+// addLayout writes the constant maps, sets, chains and rules.
+func (m *message) addLayout(f *family) error {
 	for i, spec := range setSpecs(f) {
 		m.addSet(f, &spec, uint32(i+1))
 	}
@@ -172,17 +186,27 @@ func (m *message) addTable(f *family) error {
 	return nil
 }
 
-// replaceTable deletes the table and makes it anew. Deleting needs a table, hence the first of the
-// two additions.
-func (m *message) replaceTable(f *family) {
-	m.table(f, unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE)
-	m.table(f, unix.NFT_MSG_DELTABLE, 0)
-	m.table(f, unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE)
+// layoutComment is the user data of a table, which nft prints as its comment. It names the layout by
+// a hash of everything constant, so that an agent knows whether a table it finds is one it would make.
+func layoutComment(f *family) ([]byte, error) {
+	var layout message
+	if err := layout.addLayout(f); err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(layout.buf)
+	text := fmt.Sprintf("ServiceGroup layout %x\x00", sum[:6])
+	return tlv(0, []byte(text)), nil // NFTNL_UDATA_TABLE_COMMENT
 }
 
-func (m *message) table(f *family, kind, flags uint16) {
+// tableUserData is NFTA_TABLE_USERDATA (Linux 5.10), which golang.org/x/sys/unix lacks.
+const tableUserData = 6
+
+func (m *message) table(f *family, kind, flags uint16, userData []byte) {
 	m.begin(kind, flags, f.proto)
 	m.text(unix.NFTA_TABLE_NAME, tableName)
+	if userData != nil {
+		m.bytes(tableUserData, userData)
+	}
 	m.end()
 }
 

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"k8s.io/apimachinery/pkg/types"
@@ -234,6 +235,94 @@ func TestCleanupDeletesOnlyOurTables(t *testing.T) {
 	}
 	if after := runNFT(t, "", "list", "ruleset"); after != before {
 		t.Errorf("the ruleset changed from\n%s\nto\n%s", before, after)
+	}
+}
+
+func TestReadTellsOurLayoutFromOthers(t *testing.T) {
+	tables, state := openTables(t), ruleset.NewState()
+	read := func() (ruleset.Tables, bool) {
+		t.Helper()
+		found, ok, err := tables.Read()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return found, ok
+	}
+	if _, ok := read(); ok {
+		t.Error("there are no tables, and they are said to be ours")
+	}
+	change := state.Apply(dualStackUpdate()).Change
+	if err := tables.Replace(&change); err != nil {
+		t.Fatal(err)
+	}
+	found, ok := read()
+	if !ok {
+		t.Fatal("tables that were just written are not recognised")
+	}
+	if _, result := ruleset.Adopt(found, dualStackUpdate()); len(result.Change.Add)+len(result.Change.Delete)+len(result.Change.AddChains)+len(result.Change.DeleteChains) > 0 {
+		t.Errorf("adopting tables that are right writes %+v", result.Change)
+	}
+	for _, tamper := range []string{
+		"flush chain ip servicegroup rejecting",
+		"add rule ip6 servicegroup prerouting drop",
+		"add chain ip servicegroup foreign",
+		"delete table ip6 servicegroup",
+	} {
+		if err := tables.Replace(&change); err != nil {
+			t.Fatal(err)
+		}
+		runNFT(t, tamper+"\n", "-f", "-")
+		if _, ok := read(); ok {
+			t.Errorf("after %q the layout is said to be ours", tamper)
+		}
+	}
+}
+
+func TestMonitorSeesOnlyWhatOthersDoToOurTables(t *testing.T) {
+	tables, state := openTables(t), ruleset.NewState()
+	monitor, err := nft.OpenMonitor(func(port uint32) bool { return port == tables.PortID() })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer monitor.Close()
+	seen := make(chan error)
+	go func() {
+		for {
+			err := monitor.Wait()
+			seen <- err
+			if err != nil {
+				return
+			}
+		}
+	}()
+	change := state.Apply(dualStackUpdate()).Change
+	if err := tables.Replace(&change); err != nil {
+		t.Fatal(err)
+	}
+	before, err := tables.ForeignGenerations()
+	if err != nil {
+		t.Fatal(err)
+	}
+	runNFT(t, "add table ip foreign\n", "-f", "-")
+	if after, err := tables.ForeignGenerations(); err != nil || after != before+1 {
+		t.Errorf("%d changes by others, want 1 (%v)", after-before, err)
+	}
+	// Notifications come in order: were ours or the foreign table's told, they would come first.
+	select {
+	case err := <-seen:
+		t.Fatalf("told of what is none of its business (%v)", err)
+	case <-time.After(100 * time.Millisecond):
+	}
+	for _, tamper := range []string{"delete element ip servicegroup virtual-ips { 10.96.0.10 }", "flush ruleset"} {
+		runNFT(t, tamper+"\n", "-f", "-")
+		select {
+		case err := <-seen:
+			if err != nil {
+				t.Fatal(err)
+			}
+		case <-time.After(5 * time.Second):
+			t.Errorf("%q was not seen", tamper)
+		}
 	}
 }
 

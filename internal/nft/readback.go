@@ -1,6 +1,7 @@
 package nft
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -12,6 +13,96 @@ import (
 	"github.com/servicegroup-dev/servicegroup/internal/proxy"
 	"github.com/servicegroup-dev/servicegroup/internal/ruleset"
 )
+
+// Read reads both tables. ok says whether they have exactly the constant layout that Replace makes; if
+// not, there is nothing to build on and the rest is empty.
+func (t *Tables) Read() (found ruleset.Tables, ok bool, err error) {
+	for _, isIPv4 := range []bool{true, false} {
+		learners, ok, err := t.checkLayout(familyOf(isIPv4))
+		if err != nil || !ok {
+			return ruleset.Tables{}, false, err
+		}
+		for _, chain := range learners {
+			found.Learners = append(found.Learners, ruleset.FamilyChain{IPv4: isIPv4, Chain: chain})
+		}
+	}
+	if found.Elements, err = t.Elements(); err != nil {
+		// The layout was there a moment ago; whoever takes a set away now is found out by the caller's
+		// next look.
+		return ruleset.Tables{}, false, err
+	}
+	return found, true, nil
+}
+
+// checkLayout says whether a family's table is what addTable writes, as far as its fingerprint and the
+// number of rules of each chain tell, and which learn chains it has besides.
+func (t *Tables) checkLayout(f *family) (learners []ruleset.Chain, ok bool, err error) {
+	comment, err := layoutComment(f)
+	if err != nil {
+		return nil, false, err
+	}
+	same := false
+	err = t.list(f, unix.NFT_MSG_GETTABLE, func(attribute map[uint16][]byte) {
+		if textOf(attribute[unix.NFTA_TABLE_NAME]) == tableName {
+			same = bytes.Equal(attribute[tableUserData], comment)
+		}
+	})
+	if err != nil || !same {
+		return nil, false, err
+	}
+	rules := map[string]int{}
+	err = t.list(f, unix.NFT_MSG_GETCHAIN, func(attribute map[uint16][]byte) {
+		if textOf(attribute[unix.NFTA_CHAIN_TABLE]) == tableName {
+			rules[textOf(attribute[unix.NFTA_CHAIN_NAME])] += 0
+		}
+	})
+	if err != nil {
+		return nil, false, err
+	}
+	err = t.list(f, unix.NFT_MSG_GETRULE, func(attribute map[uint16][]byte) {
+		if textOf(attribute[unix.NFTA_RULE_TABLE]) == tableName {
+			rules[textOf(attribute[unix.NFTA_RULE_CHAIN])]++
+		}
+	})
+	if err != nil {
+		return nil, false, err
+	}
+	for _, spec := range chainSpecs() {
+		if rules[spec.name] != len(spec.rules) {
+			return nil, false, nil
+		}
+		delete(rules, spec.name)
+	}
+	for name, count := range rules {
+		chain := chainByName(name)
+		if chain.Kind != ruleset.Learn || count != len(learnSpec(chain).rules) {
+			return nil, false, nil
+		}
+		learners = append(learners, chain)
+	}
+	return learners, true, nil
+}
+
+func textOf(value []byte) string { return string(bytes.TrimSuffix(value, []byte{0})) }
+
+// list calls visit with the attributes of each table, chain or rule of a family.
+func (t *Tables) list(f *family, kind uint16, visit func(attribute map[uint16][]byte)) error {
+	t.batch.reset()
+	t.batch.begin(kind, unix.NLM_F_DUMP, f.proto)
+	t.batch.end()
+	err := t.request(func(body []byte) {
+		if len(body) < nfgenLength {
+			return
+		}
+		found := map[uint16][]byte{}
+		attributes(body[nfgenLength:], func(kind uint16, value []byte) { found[kind] = value })
+		visit(found)
+	})
+	if err != nil {
+		return fmt.Errorf("reading the layout of table %s: %w", tableName, err)
+	}
+	return nil
+}
 
 // Elements reads every element of both tables from the kernel, sorted as ruleset.State.Elements
 // sorts them. Source ranges come back as the prefixes they were written as.
@@ -43,14 +134,20 @@ func (t *Tables) dump(f *family, set string, visit func(e rawElement)) error {
 	t.batch.text(unix.NFTA_SET_ELEM_LIST_TABLE, tableName)
 	t.batch.text(unix.NFTA_SET_ELEM_LIST_SET, set)
 	t.batch.end()
+	if err := t.request(func(body []byte) { visitElements(body, visit) }); err != nil {
+		return fmt.Errorf("reading set %s of table %s: %w", set, tableName, err)
+	}
+	return nil
+}
+
+// request sends the dump request in the batch and calls visit with the body of each answer.
+func (t *Tables) request(visit func(body []byte)) error {
 	if err := t.socket.send(t.batch.buf); err != nil {
 		return err
 	}
-	done := false
 	var failure error
-	// Each read makes the kernel fill the next part, so there is always an answer until done.
-	for !done && failure == nil {
-		before := done
+	// Reading makes the kernel fill in the next part, so there is always something until the end.
+	for done := false; !done; {
 		progress := false
 		err := t.socket.answers(func(kind uint16, _ uint32, body []byte) {
 			progress = true
@@ -58,22 +155,19 @@ func (t *Tables) dump(f *family, set string, visit func(e rawElement)) error {
 			case unix.NLMSG_DONE:
 				done = true
 			case unix.NLMSG_ERROR:
-				failure = errorNumber(body)
+				failure, done = errorNumber(body), true
 			default:
-				visitElements(body, visit)
+				visit(body)
 			}
 		})
 		if err != nil {
-			failure = err
+			return err
 		}
-		if !progress && !before && failure == nil {
-			failure = errors.New("the kernel sent no answer")
+		if !progress {
+			return errors.New("the kernel sent no answer")
 		}
 	}
-	if failure != nil {
-		return fmt.Errorf("reading set %s of table %s: %w", set, tableName, failure)
-	}
-	return nil
+	return failure
 }
 
 func visitElements(body []byte, visit func(e rawElement)) {
@@ -211,18 +305,8 @@ func prefixOf(first, last netip.Addr) netip.Prefix {
 }
 
 func chainByName(name string) ruleset.Chain {
-	if name == "" {
-		return ruleset.Chain{}
-	}
-	for c, n := range pickNames {
-		if n == name {
-			return c
-		}
-	}
-	for _, kind := range []ruleset.ChainKind{ruleset.CheckSources, ruleset.Affinity, ruleset.Local, ruleset.Rejecting, ruleset.Dropping} {
-		if c := (ruleset.Chain{Kind: kind}); c.Name() == name {
-			return c
-		}
+	if c, ok := chainsByName[name]; ok {
+		return c
 	}
 	var seconds uint32
 	if n, err := fmt.Sscanf(name, "learn-%ds", &seconds); err == nil && n == 1 {
@@ -230,3 +314,16 @@ func chainByName(name string) ruleset.Chain {
 	}
 	return ruleset.Chain{}
 }
+
+// chainsByName are the chains that elements lead to, but for those that learn.
+var chainsByName = func() map[string]ruleset.Chain {
+	chains := map[string]ruleset.Chain{"": {}}
+	for _, kind := range []ruleset.ChainKind{ruleset.CheckSources, ruleset.Affinity, ruleset.Local, ruleset.Rejecting, ruleset.Dropping} {
+		c := ruleset.Chain{Kind: kind}
+		chains[c.Name()] = c
+	}
+	for c, name := range pickNames {
+		chains[name] = c
+	}
+	return chains
+}()

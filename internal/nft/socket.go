@@ -14,7 +14,9 @@ type socket struct {
 	fd int
 	// sendLimit is the length of the longest batch the kernel takes, in bytes.
 	sendLimit int
-	receive   []byte
+	// portID is the address the kernel gave the socket.
+	portID  uint32
+	receive []byte
 }
 
 const (
@@ -46,6 +48,11 @@ func openSocket() (*socket, error) {
 		return nil, fmt.Errorf("reading the length of the send buffer: %w", err)
 	}
 	s.sendLimit = got - sendOverhead
+	if address, err := unix.Getsockname(fd); err == nil {
+		if bound, ok := address.(*unix.SockaddrNetlink); ok {
+			s.portID = bound.Pid
+		}
+	}
 	return s, nil
 }
 

@@ -1,6 +1,7 @@
 package nft
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -15,6 +16,8 @@ import (
 type Tables struct {
 	socket *socket
 	batch  message
+	// commits counts the transactions that changed something.
+	commits uint32
 }
 
 // Open connects to the nftables of the calling thread's network namespace. It needs CAP_NET_ADMIN
@@ -61,11 +64,14 @@ func (t *Tables) Commit(change *ruleset.Change) error {
 func (t *Tables) Cleanup() error {
 	t.begin()
 	for _, f := range []*family{&ipv4, &ipv6} {
-		t.batch.table(f, unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE)
-		t.batch.table(f, unix.NFT_MSG_DELTABLE, 0)
+		t.batch.table(f, unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, nil)
+		t.batch.table(f, unix.NFT_MSG_DELTABLE, 0, nil)
 	}
 	return t.flush()
 }
+
+// PortID is the netlink address of this connection. Notifications about what it wrote carry it.
+func (t *Tables) PortID() uint32 { return t.socket.portID }
 
 // BatchSize is the length of the last transaction in bytes.
 func (t *Tables) BatchSize() int { return len(t.batch.buf) }
@@ -159,5 +165,30 @@ func (t *Tables) flush() error {
 	case !acknowledged:
 		return errors.New("committing to nftables: the kernel sent no answer")
 	}
+	t.commits++
 	return nil
+}
+
+// ForeignGenerations is how often somebody else changed the ruleset of this network namespace, in any
+// table, counted from an arbitrary start.
+func (t *Tables) ForeignGenerations() (uint32, error) {
+	const getGeneration = 16 // NFT_MSG_GETGEN
+	var generation uint32
+	t.batch.reset()
+	t.batch.begin(getGeneration, unix.NLM_F_ACK, unix.AF_UNSPEC)
+	t.batch.end()
+	err := t.request(func(body []byte) {
+		if len(body) < nfgenLength {
+			return
+		}
+		attributes(body[nfgenLength:], func(kind uint16, value []byte) {
+			if kind == unix.NFTA_GEN_ID && len(value) == 4 {
+				generation = binary.BigEndian.Uint32(value)
+			}
+		})
+	})
+	if err != nil {
+		return 0, fmt.Errorf("reading the generation of nftables: %w", err)
+	}
+	return generation - t.commits, nil
 }

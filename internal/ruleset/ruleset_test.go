@@ -267,6 +267,44 @@ func TestAnyEditSequenceEqualsAFreshBuild(t *testing.T) {
 	})
 }
 
+func TestAdoptedTablesAreWrittenOnlyWhereTheyAreWrong(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		// What a former process left, after some history, and somebody else tampered with.
+		former, k := NewState(), &kernel{elements: map[Element]Element{}, chains: map[FamilyChain]bool{}}
+		for range rapid.IntRange(0, 3).Draw(t, "edits") {
+			change := former.Apply(Update{Services: map[types.NamespacedName]*proxy.Service{name("a"): randomService(t)}}).Change
+			if err := k.apply(&change); err != nil {
+				t.Fatal(err)
+			}
+		}
+		read := func() (found Tables) {
+			for _, e := range k.elements {
+				found.Elements = append(found.Elements, e)
+			}
+			slices.SortFunc(found.Elements, Element.Compare)
+			for c := range k.chains {
+				found.Learners = append(found.Learners, c)
+			}
+			return found
+		}
+		if elements := read().Elements; len(elements) > 0 && rapid.Bool().Draw(t, "tamper") {
+			delete(k.elements, identity(rapid.SampledFrom(elements).Draw(t, "deleted")))
+		}
+
+		update := Update{Services: map[types.NamespacedName]*proxy.Service{name("a"): randomService(t), name("b"): randomService(t)}}
+		state, result := Adopt(read(), update)
+		if err := k.apply(&result.Change); err != nil {
+			t.Fatal(err)
+		}
+		checkAgainstFresh(t, state, k, update.Services)
+
+		// A second look at the same thing writes nothing.
+		if _, result = Adopt(read(), update); len(result.Change.Add)+len(result.Change.Delete)+len(result.Change.AddChains)+len(result.Change.DeleteChains) > 0 {
+			t.Fatalf("adopting what is right writes %+v", result.Change)
+		}
+	})
+}
+
 func checkAgainstFresh(t *rapid.T, state *State, k *kernel, current map[types.NamespacedName]*proxy.Service) {
 	var held []Element
 	for _, e := range k.elements {

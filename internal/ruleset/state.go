@@ -18,6 +18,8 @@ type State struct {
 	addresses map[addressInMap]int
 	learners  map[FamilyChain]int
 	ranges    map[Map][]netip.Prefix
+	// hints are the slots that endpoints should have, while tables are adopted.
+	hints map[slotMap][]proxy.Endpoint
 }
 
 // committed is what the tables hold for one Service.

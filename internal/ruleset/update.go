@@ -95,6 +95,8 @@ func (u *updater) changeFrontend(was *frontend, want *proxy.Frontend) frontend {
 	next := frontend{Frontend: *want}
 	if was == nil {
 		was = &frontend{}
+		was.Endpoints = u.hints[slotMap{Endpoints, want.Key}]
+		was.ClusterEndpoints = u.hints[slotMap{InsideEndpoints, want.Key}]
 	}
 	next.Endpoints = u.diffSlots(Endpoints, want.Key, was.Endpoints, want.Endpoints)
 	next.ClusterEndpoints = u.diffSlots(InsideEndpoints, want.Key, was.ClusterEndpoints, want.ClusterEndpoints)

@@ -1,0 +1,129 @@
+package ruleset
+
+import (
+	"slices"
+
+	"github.com/servicegroup-dev/servicegroup/internal/proxy"
+)
+
+// Tables is what was read back from the kernel.
+type Tables struct {
+	// Elements are sorted.
+	Elements []Element
+	// Learners are the learn chains there are.
+	Learners []FamilyChain
+}
+
+// Adopt returns the state for an update that holds everything there is to serve, and the writes that
+// bring tables with the constant layout and this content there. Endpoints keep the slots they have,
+// so tables that are right already are not written to.
+func Adopt(found Tables, update Update) (*State, Result) {
+	state := NewState()
+	state.hints = slotsOf(found.Elements)
+	result := state.Apply(update)
+	state.hints = nil
+
+	change := diffElements(found.Elements, state.Elements())
+	for c := range state.learners {
+		if !slices.Contains(found.Learners, c) {
+			change.AddChains = append(change.AddChains, c)
+		}
+	}
+	for _, c := range found.Learners {
+		if state.learners[c] == 0 {
+			change.DeleteChains = append(change.DeleteChains, c)
+		}
+	}
+	change.UDP = result.Change.UDP
+	change.Forget = state.computeForgotten(found.Elements)
+	result.Change = change
+	return state, result
+}
+
+// slotMap is a frontend in one of the two endpoint maps.
+type slotMap struct {
+	m   Map
+	key proxy.Key
+}
+
+// slotsOf returns the endpoints of each frontend in slot order. Slots behind a missing one are left
+// out: whatever wrote them was not us.
+func slotsOf(sorted []Element) map[slotMap][]proxy.Endpoint {
+	out := map[slotMap][]proxy.Endpoint{}
+	for _, e := range sorted {
+		if e.Map != Endpoints && e.Map != InsideEndpoints {
+			continue
+		}
+		at := slotMap{e.Map, e.Key}
+		if int(e.Slot) == len(out[at]) {
+			out[at] = append(out[at], e.Endpoint)
+		}
+	}
+	return out
+}
+
+// diffElements returns the writes from one sorted list of elements to another.
+func diffElements(old, want []Element) Change {
+	var change Change
+	for len(old) > 0 || len(want) > 0 {
+		order := 0
+		switch {
+		case len(old) == 0:
+			order = 1
+		case len(want) == 0:
+			order = -1
+		default:
+			order = old[0].Compare(want[0])
+		}
+		if order == 0 && old[0] == want[0] {
+			old, want = old[1:], want[1:]
+			continue
+		}
+		if order <= 0 {
+			change.Delete = append(change.Delete, old[0])
+			old = old[1:]
+		}
+		if order >= 0 {
+			change.Add = append(change.Add, want[0])
+			want = want[1:]
+		}
+	}
+	return change
+}
+
+// computeForgotten returns the clients whose endpoint left while nobody looked: of the frontends
+// that had session affinity, the endpoints that are no longer theirs.
+func (s *State) computeForgotten(found []Element) []Forget {
+	serving := map[proxy.Key]map[proxy.Endpoint]struct{}{}
+	for _, c := range s.services {
+		for i := range c.frontends {
+			f := &c.frontends[i]
+			if f.AffinitySeconds == 0 {
+				continue
+			}
+			serving[f.Key] = map[proxy.Endpoint]struct{}{}
+			for _, ep := range f.all() {
+				serving[f.Key][ep] = struct{}{}
+			}
+		}
+	}
+	sticky := map[proxy.Key]struct{}{}
+	var out []Forget
+	for _, e := range found {
+		if e.Map != AffinityLearners {
+			continue
+		}
+		sticky[e.Key] = struct{}{}
+		if _, still := serving[e.Key]; !still {
+			out = append(out, Forget{Key: e.Key})
+		}
+	}
+	for _, e := range found {
+		_, had := sticky[e.Key]
+		endpoints, has := serving[e.Key]
+		if _, stays := endpoints[e.Endpoint]; had && has && !stays && (e.Map == Endpoints || e.Map == InsideEndpoints) {
+			out = append(out, Forget{Key: e.Key, Endpoint: e.Endpoint})
+		}
+	}
+	return out
+}
