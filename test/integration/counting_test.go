@@ -16,6 +16,7 @@ type writeCounter struct {
 	mu      sync.Mutex
 	byPlace map[string]int
 	hook    writeHook
+	rights  map[string]bool
 }
 
 // writeHook stands between the manager and the API server for a write to a place.
@@ -24,6 +25,7 @@ type writeHook func(at string, req *http.Request, next http.RoundTripper) (*http
 // wrap counts what goes through a transport.
 func (c *writeCounter) wrap(next http.RoundTripper) http.RoundTripper {
 	return roundTripper(func(req *http.Request) (*http.Response, error) {
+		c.note(rightFor(req))
 		if req.Method != http.MethodGet {
 			c.mu.Lock()
 			if c.byPlace == nil {
