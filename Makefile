@@ -38,6 +38,11 @@ test-unit: ## Run the tests of the pure rooms only, in seconds.
 fuzz: ## Fuzz the decoder of what the kernel sends, for half a minute.
 	go test -fuzz=FuzzVisitElements -fuzztime=30s ./internal/nft
 
+.PHONY: bench
+bench: need-nft tools-bench build ## Measure the agent and kube-proxy side by side (BENCH=quick: a smoke run; BENCH_SIZES=1000,10000).
+	@go build -o bin/bench ./test/bench
+	@bin/bench
+
 ##@ Develop
 
 .PHONY: build
@@ -64,9 +69,11 @@ verify: generate lint ## Generate everything, lint, and fail if anything changed
 tools: ## Build etcd, kube-apiserver, kube-controller-manager, kube-proxy, kubectl and CoreDNS into bin/k8s.
 	@hack/build-k8s.sh etcd kube-apiserver kube-controller-manager kube-proxy kubectl coredns
 
-.PHONY: tools-demo tools-test
+.PHONY: tools-demo tools-test tools-bench
 tools-demo:
 	@hack/build-k8s.sh etcd kube-apiserver kubectl
+tools-bench:
+	@hack/build-k8s.sh etcd kube-apiserver kube-proxy
 tools-test:
 	@hack/build-k8s.sh etcd kube-apiserver kubectl kube-controller-manager kube-proxy coredns
 

@@ -1,0 +1,79 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/vishvananda/netlink"
+)
+
+const (
+	// clients is how many connections are made at a time.
+	clients = 4
+	// answerBound is how long an answer may take before it counts as missing.
+	answerBound = 2 * time.Second
+)
+
+// connect makes new connections to all Services in turn and measures how many and how fast.
+func (b *bed) connect(s sink, c *contender) error {
+	if err := c.forgetConnections(); err != nil {
+		return err
+	}
+	var (
+		workers  sync.WaitGroup
+		latency  [clients][]time.Duration
+		problems [clients]error
+		started  = time.Now()
+		end      = started.Add(b.options.connecting)
+	)
+	for w := range clients {
+		workers.Go(func() {
+			problems[w] = c.client.Do(func() (err error) {
+				latency[w], err = b.connectUntil(end, w)
+				return err
+			})
+		})
+	}
+	workers.Wait()
+	elapsed := time.Since(started)
+	if err := errors.Join(problems[:]...); err != nil {
+		return fmt.Errorf("making connections: %w", err)
+	}
+	all := slices.Concat(latency[:]...)
+	s.add(rate, float64(len(all))/elapsed.Seconds())
+	s.add(connectMedian, micro(percentile(all, 50)))
+	s.add(connectTail, micro(percentile(all, 99)))
+	return c.forgetConnections()
+}
+
+// connectUntil makes connections from the calling thread's host, one after another. Workers begin at
+// different Services, and a step that is prime visits all of them.
+func (b *bed) connectUntil(end time.Time, worker int) ([]time.Duration, error) {
+	const step = 7919
+	var latency []time.Duration
+	size := b.objects.size()
+	for i := worker * size / clients; time.Now().Before(end); i = (i + step) % size {
+		_, took, err := askService(i, b.objects.services[i], answerBound)
+		if err != nil {
+			return latency, err
+		}
+		latency = append(latency, took)
+	}
+	return latency, nil
+}
+
+// forgetConnections empties the node's connection tracking, so that no measurement pays for the one
+// before it.
+func (c *contender) forgetConnections() error {
+	err := c.node.Do(func() error { return netlink.ConntrackTableFlush(netlink.ConntrackTable) })
+	if err != nil {
+		return fmt.Errorf("flushing the connections of %s: %w", c.node.Name, err)
+	}
+	return nil
+}
+
+func micro(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
+func milli(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
