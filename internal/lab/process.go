@@ -89,6 +89,9 @@ func (p program) launch() (*Process, error) {
 // Ended is closed when the program has ended.
 func (p *Process) Ended() <-chan struct{} { return p.ended }
 
+// Path is the program's file.
+func (p *Process) Path() string { return p.cmd.Path }
+
 // PID is the program's process id inside the lab.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
 
