@@ -195,6 +195,9 @@ func runAgent(ctx context.Context, options node.Options, metricsAddress, healthA
 	}
 	metrics := http.NewServeMux()
 	metrics.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	metrics.HandleFunc("GET /proxyMode", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte("nftables")) // what kube-proxy says there; the asker has gone if this fails
+	})
 	if err := errors.Join(serve(ctx, metricsAddress, metrics), serve(ctx, healthAddress, agent.Health())); err != nil {
 		return err
 	}

@@ -52,7 +52,7 @@ func New(options Options) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := newMetrics(options.Registerer)
+	m, err := newMetrics(options.Registerer, options.Mode)
 	if err != nil {
 		return nil, err
 	}
@@ -83,6 +83,11 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	defer a.flows.Close()
 	defer a.checks.close()
+	if a.options.Mode == ModeAll {
+		if err := conntrack.RaiseLimits(); err != nil {
+			a.options.Log.Info("Connection tracking keeps some of its limits", "reason", err.Error())
+		}
+	}
 	if err := watchAddresses(ctx.Done(), a.watcher.markNode); err != nil {
 		return err
 	}
@@ -190,7 +195,7 @@ func (a *Agent) sync() error {
 	}
 	a.noteConflicts(result.Conflicts)
 	a.answerHealthChecks(update.Services)
-	a.metrics.synced(full, a.state.Len(), time.Since(started))
+	a.metrics.synced(full, a.state.Len(), started, taken.triggers)
 	a.health.succeeded()
 	a.failures = 0
 	return nil

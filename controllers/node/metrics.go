@@ -11,54 +11,55 @@ import (
 
 // metrics of the agent. None has a label without a bound.
 type metrics struct {
-	duration   *prometheus.HistogramVec
-	failures   prometheus.Counter
-	repairs    prometheus.Counter
-	elements   *prometheus.CounterVec
-	services   prometheus.Gauge
-	ignored    prometheus.Gauge
-	staleFlows prometheus.Counter
-	lastSynced prometheus.Gauge
+	duration    *prometheus.HistogramVec
+	programming prometheus.Histogram
+	failures    prometheus.Counter
+	repairs     prometheus.Counter
+	elements    *prometheus.CounterVec
+	services    prometheus.Gauge
+	ignored     prometheus.Gauge
+	staleFlows  prometheus.Counter
+	lastSynced  prometheus.Gauge
+
+	// The names under which dashboards know kube-proxy's figures, where the agent replaces it.
+	proxyDuration, proxyProgramming prometheus.Histogram
+	proxyLastSynced                 prometheus.Gauge
 }
 
-func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
+func newMetrics(registerer prometheus.Registerer, mode Mode) (*metrics, error) {
 	const namespace, subsystem = "servicegroup", "agent"
+	counter := func(name, help string) prometheus.CounterOpts {
+		return prometheus.CounterOpts{Namespace: namespace, Subsystem: subsystem, Name: name, Help: help}
+	}
+	gauge := func(name, help string) prometheus.Gauge {
+		return prometheus.NewGauge(prometheus.GaugeOpts{Namespace: namespace, Subsystem: subsystem, Name: name, Help: help})
+	}
 	m := &metrics{
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Namespace: namespace, Subsystem: subsystem, Name: "sync_duration_seconds",
 			Help:    "Time from taking what changed to its commit in the kernel; kind is full or change.",
-			Buckets: prometheus.ExponentialBuckets(0.0001, 4, 10),
+			Buckets: prometheus.ExponentialBuckets(0.0001, 2, 20),
 		}, []string{"kind"}),
-		failures: prometheus.NewCounter(prometheus.CounterOpts{
-			Namespace: namespace, Subsystem: subsystem, Name: "sync_failures_total",
-			Help: "Syncs that failed and were followed by writing everything anew.",
+		programming: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Namespace: namespace, Subsystem: subsystem, Name: "network_programming_duration_seconds",
+			Help:    "Time from the change of a pod to the commit of its endpoints in the kernel.",
+			Buckets: programmingBuckets(),
 		}),
-		repairs: prometheus.NewCounter(prometheus.CounterOpts{
-			Namespace: namespace, Subsystem: subsystem, Name: "repairs_total",
-			Help: "How often the tables were looked at because somebody else changed them.",
-		}),
-		elements: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Namespace: namespace, Subsystem: subsystem, Name: "elements_written_total",
-			Help: "Map elements written to the kernel; operation is add or delete.",
-		}, []string{"operation"}),
-		services: prometheus.NewGauge(prometheus.GaugeOpts{
-			Namespace: namespace, Subsystem: subsystem, Name: "services",
-			Help: "Services that are programmed.",
-		}),
-		ignored: prometheus.NewGauge(prometheus.GaugeOpts{
-			Namespace: namespace, Subsystem: subsystem, Name: "ignored_endpoints",
-			Help: "Endpoint addresses that were left out because they are not addresses of pods.",
-		}),
-		staleFlows: prometheus.NewCounter(prometheus.CounterOpts{
-			Namespace: namespace, Subsystem: subsystem, Name: "stale_udp_flows_deleted_total",
-			Help: "UDP flows that were ended because their endpoint left.",
-		}),
-		lastSynced: prometheus.NewGauge(prometheus.GaugeOpts{
-			Namespace: namespace, Subsystem: subsystem, Name: "last_sync_timestamp_seconds",
-			Help: "When the last sync succeeded, in seconds since 1970.",
-		}),
+		failures:   prometheus.NewCounter(counter("sync_failures_total", "Syncs that failed and were followed by a look at everything.")),
+		repairs:    prometheus.NewCounter(counter("repairs_total", "How often the tables were looked at because somebody else changed them.")),
+		elements:   prometheus.NewCounterVec(counter("elements_written_total", "Map elements written to the kernel; operation is add or delete."), []string{"operation"}),
+		services:   gauge("services", "Services that are programmed."),
+		ignored:    gauge("ignored_endpoints", "Endpoint addresses that were left out because they are not addresses of pods."),
+		staleFlows: prometheus.NewCounter(counter("stale_udp_flows_deleted_total", "UDP flows that were ended because their endpoint left.")),
+		lastSynced: gauge("last_sync_timestamp_seconds", "When the last sync succeeded, in seconds since 1970."),
 	}
-	for _, c := range []prometheus.Collector{m.duration, m.failures, m.repairs, m.elements, m.services, m.ignored, m.staleFlows, m.lastSynced} {
+	collectors := []prometheus.Collector{
+		m.duration, m.programming, m.failures, m.repairs, m.elements, m.services, m.ignored, m.staleFlows, m.lastSynced,
+	}
+	if mode == ModeAll {
+		collectors = append(collectors, m.addProxyNames()...)
+	}
+	for _, c := range collectors {
 		if err := registerer.Register(c); err != nil {
 			return nil, fmt.Errorf("registering metrics: %w", err)
 		}
@@ -66,14 +67,47 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 	return m, nil
 }
 
-func (m *metrics) synced(full bool, services int, took time.Duration) {
+// programmingBuckets are kube-proxy's for the same figure (pkg/proxy/metrics of Kubernetes 1.37): 0.25 s
+// to 300 s, with finer ones below.
+func programmingBuckets() []float64 {
+	return append(prometheus.ExponentialBuckets(0.001, 2, 8), prometheus.ExponentialBuckets(0.25, 2, 11)...)
+}
+
+func (m *metrics) addProxyNames() []prometheus.Collector {
+	m.proxyDuration = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: "kubeproxy_sync_proxy_rules_duration_seconds", Help: "SyncProxyRules latency in seconds",
+		Buckets: prometheus.ExponentialBuckets(0.001, 2, 15),
+	})
+	m.proxyProgramming = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: "kubeproxy_network_programming_duration_seconds", Help: "In Cluster Network Programming Latency in seconds",
+		Buckets: programmingBuckets(),
+	})
+	m.proxyLastSynced = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "kubeproxy_sync_proxy_rules_last_timestamp_seconds", Help: "The last time proxy rules were successfully synced",
+	})
+	return []prometheus.Collector{m.proxyDuration, m.proxyProgramming, m.proxyLastSynced}
+}
+
+// synced notes a sync that began at started and brought changes that were caused at triggers.
+func (m *metrics) synced(full bool, services int, started time.Time, triggers []time.Time) {
 	kind := "change"
 	if full {
 		kind = "full"
 	}
-	m.duration.WithLabelValues(kind).Observe(took.Seconds())
+	now := time.Now()
+	m.duration.WithLabelValues(kind).Observe(now.Sub(started).Seconds())
 	m.services.Set(float64(services))
-	m.lastSynced.SetToCurrentTime()
+	m.lastSynced.Set(float64(now.UnixNano()) / 1e9)
+	if m.proxyDuration != nil {
+		m.proxyDuration.Observe(now.Sub(started).Seconds())
+		m.proxyLastSynced.Set(float64(now.UnixNano()) / 1e9)
+	}
+	for _, at := range triggers {
+		m.programming.Observe(now.Sub(at).Seconds())
+		if m.proxyProgramming != nil {
+			m.proxyProgramming.Observe(now.Sub(at).Seconds())
+		}
+	}
 }
 
 func (m *metrics) wrote(change *ruleset.Change) {

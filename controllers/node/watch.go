@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -32,6 +33,8 @@ type watcher struct {
 	node         cache.SharedIndexInformer
 	serviceCIDRs cache.SharedIndexInformer // nil unless the agent serves every Service
 	factories    []informers.SharedInformerFactory
+	// started is when the watcher was made: what was triggered before it says nothing about the agent.
+	started time.Time
 
 	mu      sync.Mutex
 	changed changes
@@ -42,6 +45,8 @@ type watcher struct {
 // changes is what to look at again.
 type changes struct {
 	services map[types.NamespacedName]struct{}
+	// triggers are when the changes of endpoints were caused, as the slices say.
+	triggers []time.Time
 	// node says that the node's addresses, its zone or the Service ranges may have changed.
 	node bool
 }
@@ -64,6 +69,10 @@ func newWatcher(o *Options) (*watcher, error) {
 	w.node = w.factory(o.Client, selectName(o.NodeName)).Core().V1().Nodes().Informer()
 	handlers := map[cache.SharedIndexInformer]func(obj any){
 		w.services: w.markService, w.slices: w.markSlice, w.node: func(any) { w.markNode() },
+	}
+	w.started = time.Now()
+	if _, err := w.slices.AddEventHandler(w.triggerHandler()); err != nil {
+		return nil, fmt.Errorf("watching: %w", err)
 	}
 	if o.Mode == ModeAll && servesServiceCIDRs(o.Client) {
 		w.serviceCIDRs = w.factory(o.Client, selectLabels("")).Networking().V1().ServiceCIDRs().Informer()
@@ -162,6 +171,31 @@ func onEvery(mark func(obj any)) cache.ResourceEventHandler {
 			}
 			mark(obj)
 		},
+	}
+}
+
+// triggerHandler collects when the changes were caused that slices bring.
+func (w *watcher) triggerHandler() cache.ResourceEventHandler {
+	note := func(old, obj any) {
+		slice, ok := obj.(*discoveryv1.EndpointSlice)
+		if !ok || !w.ours(slice.Labels) {
+			return
+		}
+		text := slice.Annotations[corev1.EndpointsLastChangeTriggerTime]
+		if before, ok := old.(*discoveryv1.EndpointSlice); ok && before.Annotations[corev1.EndpointsLastChangeTriggerTime] == text {
+			return
+		}
+		at, err := time.Parse(time.RFC3339Nano, text)
+		if err != nil || at.Before(w.started) {
+			return
+		}
+		w.mu.Lock()
+		w.changed.triggers = append(w.changed.triggers, at)
+		w.mu.Unlock()
+	}
+	return cache.ResourceEventHandlerFuncs{
+		AddFunc:    func(obj any) { note(nil, obj) },
+		UpdateFunc: note,
 	}
 }
 
