@@ -128,7 +128,7 @@ func (a *Agent) loop(ctx context.Context) {
 
 // connect opens the tables anew.
 func (a *Agent) connect() error {
-	tables, err := nft.Open()
+	tables, err := nft.Open(a.options.layout())
 	if err != nil {
 		return err
 	}
@@ -215,7 +215,7 @@ func (a *Agent) lookAtNode() (bool, error) {
 	node := computeNode(a.options.NodeName, object)
 	node.NodePortAddresses = a.nodePorts.compute(node.NodePortAddresses, local)
 	node.ExternalIPs = a.options.Mode == ModeAll
-	ranges := computeRanges(&a.options, a.watcher.serviceRanges())
+	ranges := computeRanges(&a.options, object, a.watcher.serviceRanges())
 	changed := !reflect.DeepEqual(node, a.node) || !reflect.DeepEqual(ranges, a.ranges)
 	a.node, a.ranges = node, ranges
 	return changed, nil
@@ -349,7 +349,7 @@ func keys(set map[types.NamespacedName]struct{}) []types.NamespacedName {
 
 // Cleanup deletes the agent's tables and nothing else.
 func Cleanup() error {
-	tables, err := nft.Open()
+	tables, err := nft.Open(nft.Layout{})
 	if err != nil {
 		return fmt.Errorf("connecting to nftables (this needs CAP_NET_ADMIN): %w", err)
 	}

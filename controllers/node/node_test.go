@@ -84,6 +84,32 @@ func TestOptionsSayWhatIsWrong(t *testing.T) {
 	}
 }
 
+func TestRangesFollowHowPodsAreDetected(t *testing.T) {
+	cluster, nodes := netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("10.244.7.0/24")
+	object := &corev1.Node{Spec: corev1.NodeSpec{PodCIDRs: []string{nodes.String(), "nonsense"}}}
+	everything := []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}
+	for _, test := range []struct {
+		options      Options
+		pods, inside []netip.Prefix
+	}{
+		{Options{DetectLocal: DetectClusterCIDR, ClusterCIDRs: []netip.Prefix{cluster}}, []netip.Prefix{cluster}, []netip.Prefix{cluster}},
+		{Options{DetectLocal: DetectClusterCIDR, ClusterCIDRs: []netip.Prefix{cluster}, MasqueradeAll: true}, []netip.Prefix{cluster}, nil},
+		{Options{DetectLocal: DetectClusterCIDR}, nil, everything},
+		{Options{DetectLocal: DetectNodeCIDR, ClusterCIDRs: []netip.Prefix{cluster}}, []netip.Prefix{nodes}, []netip.Prefix{nodes}},
+		{Options{DetectLocal: DetectBridge, PodBridge: "cni0"}, nil, nil},
+	} {
+		got := computeRanges(&test.options, object, nil)
+		if !slices.Equal(got.Pods, test.pods) || !slices.Equal(got.Inside, test.inside) {
+			t.Errorf("%s: pods %v and inside %v, want %v and %v", test.options.DetectLocal, got.Pods, got.Inside, test.pods, test.inside)
+		}
+	}
+	for _, bad := range []Options{{DetectLocal: DetectBridge}, {DetectLocal: DetectInterfacePrefix, PodInterfacePrefix: "a-name-that-is-too-long"}, {DetectLocal: "guess"}} {
+		if err := bad.validateDetectLocal(); err == nil {
+			t.Errorf("%+v is accepted", bad)
+		}
+	}
+}
+
 func TestHealthReport(t *testing.T) {
 	h, now := &health{}, time.Now()
 	expect := func(what string, at time.Time, status int, reason string) {

@@ -4,10 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sys/unix"
 	"k8s.io/client-go/kubernetes"
+
+	"github.com/servicegroup-dev/servicegroup/internal/nft"
 )
 
 // Options are the settings of an Agent.
@@ -30,6 +34,14 @@ type Options struct {
 	// no connection to a virtual IP is masqueraded for its source.
 	ClusterCIDRs []netip.Prefix
 
+	// DetectLocal says how this node's pods are told from what is outside. Default:
+	// DetectClusterCIDR.
+	DetectLocal DetectLocal
+
+	// PodBridge is the bridge of this node's pods, for DetectBridge; PodInterfacePrefix is what the
+	// names of their interfaces begin with, for DetectInterfacePrefix.
+	PodBridge, PodInterfacePrefix string
+
 	// MasqueradeAll masquerades every connection to a virtual IP, whatever its source.
 	MasqueradeAll bool
 
@@ -51,6 +63,51 @@ const (
 	ModeAll Mode = "all"
 )
 
+// DetectLocal is how pods are told from what is outside. The names are kube-proxy's.
+type DetectLocal string
+
+const (
+	// DetectClusterCIDR takes the sources in ClusterCIDRs for pods.
+	DetectClusterCIDR DetectLocal = "ClusterCIDR"
+	// DetectNodeCIDR takes the sources in the Node object's pod CIDRs for pods.
+	DetectNodeCIDR DetectLocal = "NodeCIDR"
+	// DetectBridge takes what comes in by PodBridge for pods.
+	DetectBridge DetectLocal = "BridgeInterface"
+	// DetectInterfacePrefix takes what comes in by interfaces named PodInterfacePrefix and more for
+	// pods.
+	DetectInterfacePrefix DetectLocal = "InterfaceNamePrefix"
+)
+
+// layout returns what the options choose of the constant layout.
+func (o *Options) layout() nft.Layout {
+	layout := nft.Layout{MasqueradeAll: o.MasqueradeAll}
+	switch o.DetectLocal {
+	case DetectBridge:
+		layout.PodInterface = o.PodBridge
+	case DetectInterfacePrefix:
+		layout.PodInterface = o.PodInterfacePrefix + "*"
+	case DetectClusterCIDR, DetectNodeCIDR:
+	}
+	return layout
+}
+
+func (o *Options) validateDetectLocal() error {
+	switch o.DetectLocal {
+	case "":
+		o.DetectLocal = DetectClusterCIDR
+	case DetectClusterCIDR, DetectNodeCIDR:
+	case DetectBridge, DetectInterfacePrefix:
+		name := o.layout().PodInterface
+		if name == "" || name == "*" || len(name) >= unix.IFNAMSIZ {
+			return fmt.Errorf("detecting pods by %s needs the name of an interface of at most %d characters, not %q", o.DetectLocal, unix.IFNAMSIZ-1, strings.TrimSuffix(name, "*"))
+		}
+	default:
+		return fmt.Errorf("detecting pods by %q is not known: it is %s, %s, %s or %s", o.DetectLocal,
+			DetectClusterCIDR, DetectNodeCIDR, DetectBridge, DetectInterfacePrefix)
+	}
+	return nil
+}
+
 // Validate sets defaults and says which option is wrong.
 func (o *Options) Validate() error {
 	var errs []error
@@ -66,6 +123,9 @@ func (o *Options) Validate() error {
 	case ModeGroups, ModeAll:
 	default:
 		errs = append(errs, fmt.Errorf("mode %q is not known: it is %s or %s", o.Mode, ModeGroups, ModeAll))
+	}
+	if err := o.validateDetectLocal(); err != nil {
+		errs = append(errs, err)
 	}
 	if _, err := parseNodePorts(o.NodePorts); err != nil {
 		errs = append(errs, err)

@@ -43,16 +43,39 @@ func firstAddress(object *corev1.Node, kind corev1.NodeAddressType, ipv4 bool) (
 	return netip.Addr{}, false
 }
 
-// computeRanges returns the address ranges for the options.
-func computeRanges(o *Options, services []netip.Prefix) ruleset.Ranges {
-	ranges := ruleset.Ranges{Pods: o.ClusterCIDRs, Services: services}
+// computeRanges returns the address ranges for the options. Where pods are not told by their addresses,
+// or it is not known which these are, no source is masqueraded on its way to a virtual IP for being
+// outside, unless the interface says so.
+func computeRanges(o *Options, object *corev1.Node, services []netip.Prefix) ruleset.Ranges {
+	ranges := ruleset.Ranges{Services: services}
 	slices.SortFunc(ranges.Services, func(x, y netip.Prefix) int { return x.Addr().Compare(y.Addr()) })
+	switch o.DetectLocal {
+	case DetectClusterCIDR:
+		ranges.Pods = o.ClusterCIDRs
+	case DetectNodeCIDR:
+		ranges.Pods = podCIDRs(object)
+	case DetectBridge, DetectInterfacePrefix:
+		return ranges
+	}
 	switch {
 	case o.MasqueradeAll:
-	case len(o.ClusterCIDRs) == 0:
+	case len(ranges.Pods) == 0:
 		ranges.Inside = []netip.Prefix{netip.PrefixFrom(netip.IPv4Unspecified(), 0), netip.PrefixFrom(netip.IPv6Unspecified(), 0)}
 	default:
-		ranges.Inside = o.ClusterCIDRs
+		ranges.Inside = ranges.Pods
 	}
 	return ranges
+}
+
+func podCIDRs(object *corev1.Node) []netip.Prefix {
+	if object == nil {
+		return nil
+	}
+	var out []netip.Prefix
+	for _, text := range object.Spec.PodCIDRs {
+		if prefix, err := netip.ParsePrefix(text); err == nil {
+			out = append(out, prefix.Masked())
+		}
+	}
+	return out
 }

@@ -38,6 +38,16 @@ import (
 // which reject them, and drop those to an address of a Service range that no Service has: without
 // that they would leave by the default route.
 
+// Layout is what of the constant layout a cluster may choose.
+type Layout struct {
+	// PodInterface is the name of the interface behind which this node's pods are, such as cni0, or
+	// with a * at its end the beginning of the names of their interfaces, such as cali*. What comes
+	// in there counts as coming from a pod. Empty where pods are told by their addresses.
+	PodInterface string
+	// MasqueradeAll says that pods are masqueraded on their way to a virtual IP all the same.
+	MasqueradeAll bool
+}
+
 // frontendKey is how a packet that has not been translated names its frontend.
 var frontendKey = []field{daddr, l4proto, dport}
 
@@ -76,7 +86,7 @@ var connectionProtocols = []proxy.Protocol{proxy.TCP, proxy.UDP, proxy.SCTP}
 // for the worst number of up to 16 endpoints, which is 9.
 const draws = 6
 
-func chainSpecs() []chainSpec {
+func (l Layout) chainSpecs() []chainSpec {
 	chains := []chainSpec{
 		{"prerouting", &hook{"nat", hookPrerouting, priorityDNAT}, [][]term{{vmap(ruleset.Frontends, frontendKey...)}}},
 		{"output", &hook{"nat", hookOutput, priorityDNAT}, [][]term{{vmap(ruleset.Frontends, frontendKey...)}}},
@@ -100,11 +110,11 @@ func chainSpecs() []chainSpec {
 			{dnat(affinityMap, saddr, daddr, l4proto, dport)},
 			{vmap(ruleset.AffinityFrontends, frontendKey...)},
 		}},
-		{"local-policy", nil, [][]term{
+		{"local-policy", nil, l.ifFromPod([]term{vmap(ruleset.InsideFrontends, frontendKey...)}, [][]term{
 			{in(ruleset.PodSources, saddr), vmap(ruleset.InsideFrontends, frontendKey...)},
 			{fromNode, vmap(ruleset.InsideFrontends, frontendKey...)},
 			{vmap(ruleset.OutsideFrontends, frontendKey...)},
-		}},
+		})},
 		{"rejecting", nil, [][]term{{isProtocol(proxy.TCP), rejectReset}, {rejectUnreachable}}},
 		{"dropping", nil, [][]term{{drop}}},
 
@@ -115,7 +125,7 @@ func chainSpecs() []chainSpec {
 		}, append(
 			forEachProtocol(in(ruleset.MasqueradeFrontends, originalFrontend...), masquerade),
 			forEachProtocol(fromNode, in(ruleset.MasqueradeNodeFrontends, originalFrontend...), masquerade)...)...)},
-		{"masquerading-virtual-ips", nil, [][]term{{notIn(ruleset.InsideSources, saddr), masquerade}}},
+		{"masquerading-virtual-ips", nil, l.unlessFromPod([][]term{{notIn(ruleset.InsideSources, saddr), masquerade}})},
 	}
 	for i := range ruleset.MaxSlotsLog2 + 1 {
 		slots := uint32(1) << i
@@ -124,6 +134,22 @@ func chainSpecs() []chainSpec {
 			pickSpec(ruleset.Chain{Kind: ruleset.InsidePick, N: slots}, ruleset.InsideEndpoints))
 	}
 	return chains
+}
+
+// ifFromPod puts a rule for what comes in by the pods' interface in front of others.
+func (l Layout) ifFromPod(terms []term, rest [][]term) [][]term {
+	if l.PodInterface == "" {
+		return rest
+	}
+	return append([][]term{append([]term{fromInterface(l.PodInterface)}, terms...)}, rest...)
+}
+
+// unlessFromPod puts a rule in front of others that lets pods off, unless everybody is masqueraded.
+func (l Layout) unlessFromPod(rest [][]term) [][]term {
+	if l.MasqueradeAll {
+		return rest
+	}
+	return l.ifFromPod([]term{giveBack}, rest)
 }
 
 func forEachProtocol(terms ...term) [][]term {
@@ -158,23 +184,23 @@ func learnSpec(chain ruleset.Chain) chainSpec {
 
 // addTable writes the constant layout of one family as the only content of its table. Deleting the
 // one there may be needs a table, hence the first of the two additions.
-func (m *message) addTable(f *family) error {
-	comment, err := layoutComment(f)
+func (m *message) addTable(f *family, l Layout) error {
+	comment, err := l.comment(f)
 	if err != nil {
 		return err
 	}
 	m.table(f, unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, nil)
 	m.table(f, unix.NFT_MSG_DELTABLE, 0, nil)
 	m.table(f, unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, comment)
-	return m.addLayout(f)
+	return m.addLayout(f, l)
 }
 
 // addLayout writes the constant maps, sets, chains and rules.
-func (m *message) addLayout(f *family) error {
+func (m *message) addLayout(f *family, l Layout) error {
 	for i, spec := range setSpecs(f) {
 		m.addSet(f, &spec, uint32(i+1))
 	}
-	chains := chainSpecs()
+	chains := l.chainSpecs()
 	for i := range chains {
 		m.addChain(f, &chains[i])
 	}
@@ -186,11 +212,11 @@ func (m *message) addLayout(f *family) error {
 	return nil
 }
 
-// layoutComment is the user data of a table, which nft prints as its comment. It names the layout by
+// comment is the user data of a table, which nft prints as its comment. It names the layout by
 // a hash of everything constant, so that an agent knows whether a table it finds is one it would make.
-func layoutComment(f *family) ([]byte, error) {
+func (l Layout) comment(f *family) ([]byte, error) {
 	var layout message
-	if err := layout.addLayout(f); err != nil {
+	if err := layout.addLayout(f, l); err != nil {
 		return nil, err
 	}
 	sum := sha256.Sum256(layout.buf)

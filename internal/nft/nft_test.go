@@ -36,7 +36,7 @@ func openTables(t *testing.T) *nft.Tables {
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		t.Fatalf("making a network namespace: %v", err)
 	}
-	tables, err := nft.Open()
+	tables, err := nft.Open(nft.Layout{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package nft
 import (
 	"encoding/binary"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/google/nftables/expr"
@@ -178,9 +179,26 @@ func fromNode(p *program) {
 	p.add(&expr.Cmp{Op: expr.CmpOpEq, Register: firstRegister, Data: binary.NativeEndian.AppendUint32(nil, local)})
 }
 
+// fromInterface matches packets that came in by an interface of this name, or, if it ends in *, by one
+// whose name begins so. In postrouting it needs Linux 5.7.
+func fromInterface(pattern string) term {
+	name := make([]byte, unix.IFNAMSIZ)
+	copy(name, pattern)
+	if prefix, wildcard := strings.CutSuffix(pattern, "*"); wildcard {
+		name = []byte(prefix)
+	}
+	return func(p *program) {
+		p.add(&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: firstRegister})
+		p.add(&expr.Cmp{Op: expr.CmpOpEq, Register: firstRegister, Data: name})
+	}
+}
+
 func jump(chain string) term { return verdict(expr.VerdictJump, chain) }
 func goTo(chain string) term { return verdict(expr.VerdictGoto, chain) }
 func drop(p *program)        { verdict(expr.VerdictDrop, "")(p) }
+
+// giveBack goes on behind the rule that jumped here.
+func giveBack(p *program) { verdict(expr.VerdictReturn, "")(p) }
 
 func verdict(kind expr.VerdictKind, chain string) term {
 	return func(p *program) { p.add(&expr.Verdict{Kind: kind, Chain: chain}) }

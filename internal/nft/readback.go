@@ -37,7 +37,7 @@ func (t *Tables) Read() (found ruleset.Tables, ok bool, err error) {
 // checkLayout says whether a family's table is what addTable writes, as far as its fingerprint and the
 // number of rules of each chain tell, and which learn chains it has besides.
 func (t *Tables) checkLayout(f *family) (learners []ruleset.Chain, ok bool, err error) {
-	comment, err := layoutComment(f)
+	comment, err := t.layout.comment(f)
 	if err != nil {
 		return nil, false, err
 	}
@@ -67,7 +67,7 @@ func (t *Tables) checkLayout(f *family) (learners []ruleset.Chain, ok bool, err 
 	if err != nil {
 		return nil, false, err
 	}
-	for _, spec := range chainSpecs() {
+	for _, spec := range t.layout.chainSpecs() {
 		if rules[spec.name] != len(spec.rules) {
 			return nil, false, nil
 		}

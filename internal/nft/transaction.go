@@ -14,6 +14,7 @@ import (
 //
 // After any error what the tables hold is unknown; Replace brings them back to a known state.
 type Tables struct {
+	layout Layout
 	socket *socket
 	batch  message
 	// commits counts the transactions that changed something.
@@ -22,12 +23,12 @@ type Tables struct {
 
 // Open connects to the nftables of the calling thread's network namespace. It needs CAP_NET_ADMIN
 // there. The caller closes the Tables.
-func Open() (*Tables, error) {
+func Open(layout Layout) (*Tables, error) {
 	s, err := openSocket()
 	if err != nil {
 		return nil, err
 	}
-	return &Tables{socket: s}, nil
+	return &Tables{layout: layout, socket: s}, nil
 }
 
 // Close frees the connection; the tables stay.
@@ -40,7 +41,7 @@ func (t *Tables) Close() { t.socket.close() }
 func (t *Tables) Replace(change *ruleset.Change) error {
 	return t.commit(change, func() error {
 		for _, f := range []*family{&ipv4, &ipv6} {
-			if err := t.batch.addTable(f); err != nil {
+			if err := t.batch.addTable(f, t.layout); err != nil {
 				return err
 			}
 		}

@@ -42,7 +42,7 @@ var theBed = sync.OnceValues(func() (*bed, error) {
 	if b.client, err = l.Client("client"); err != nil {
 		return nil, err
 	}
-	return b, b.node.Do(func() (err error) { b.tables, err = nft.Open(); return err })
+	return b, b.node.Do(func() (err error) { b.tables, err = nft.Open(nft.Layout{}); return err })
 })
 
 func requireBed(t *testing.T) *bed {

@@ -71,13 +71,7 @@ func newBed() (*bed, error) {
 			return nil, err
 		}
 		p := &programmedNode{Node: node}
-		err = node.Do(func() (err error) {
-			if p.tables, err = nft.Open(); err == nil {
-				p.flows, err = conntrack.Open()
-			}
-			return err
-		})
-		if err != nil {
+		if err := errors.Join(p.open(nft.Layout{}), node.Do(func() (err error) { p.flows, err = conntrack.Open(); return err })); err != nil {
 			return nil, err
 		}
 		b.nodes = append(b.nodes, p)
@@ -102,6 +96,14 @@ func newBed() (*bed, error) {
 	}
 	b.hosts["client"], err = network.AddClient("client", lab.ClientOptions{VIPsVia: b.nodes[0].Node})
 	return b, err
+}
+
+// open connects to the node's nftables, to write them with this layout.
+func (p *programmedNode) open(layout nft.Layout) error {
+	if p.tables != nil {
+		p.tables.Close()
+	}
+	return p.Do(func() (err error) { p.tables, err = nft.Open(layout); return err })
 }
 
 // serve makes these Services everything that the nodes serve. options change what the nodes take for

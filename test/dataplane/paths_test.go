@@ -7,6 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/servicegroup-dev/servicegroup/internal/lab"
+	"github.com/servicegroup-dev/servicegroup/internal/nft"
 	"github.com/servicegroup-dev/servicegroup/internal/ruleset"
 )
 
@@ -196,4 +197,34 @@ func TestMasqueradeFollowsTheSourceRanges(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestPodsAreToldByTheirInterface(t *testing.T) {
+	b := requireBed(t)
+	open := func(layout nft.Layout) {
+		t.Helper()
+		for _, node := range b.nodes {
+			if err := node.open(layout); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	defer open(nft.Layout{})
+	local := func(s *corev1.Service) { s.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal }
+
+	open(nft.Layout{PodInterface: "veth*"})
+	b.serveFrom(t, &ruleset.Ranges{}, newService("web1", "web2").with(local))
+	b.run(t, []path{
+		{from: "asker1", to: "vip:80/tcp", want: "web1 web2", source: "asker1"},
+		{from: "client", to: "vip:53/udp", want: "web1 web2", source: "node1"},
+		{from: "asker2", to: "node2:30080/tcp", want: "web1 web2", source: "asker2"},
+		{from: "client", to: "node2:30080/tcp", want: dropped},
+	})
+	open(nft.Layout{PodInterface: "cni0"})
+	b.serveFrom(t, &ruleset.Ranges{}, newService("web1"))
+	b.run(t, []path{{from: "asker1", to: "vip:80/tcp", want: "web1", source: "node1"}})
+
+	open(nft.Layout{PodInterface: "veth*", MasqueradeAll: true})
+	b.serveFrom(t, &ruleset.Ranges{}, newService("web1"))
+	b.run(t, []path{{from: "asker1", to: "vip:80/tcp", want: "web1", source: "node1"}})
 }
