@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os/exec"
+	"strings"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -50,6 +51,9 @@ func (b *bed) prepare(ctx context.Context) error {
 		return fmt.Errorf("starting the servers: %w", err)
 	}
 	for _, spec := range contenders(b.lab) {
+		if !strings.Contains(spec.name, b.options.only) {
+			continue
+		}
 		if _, err := exec.LookPath(spec.tool); spec.tool != "" && err != nil {
 			b.say("%s is left out: the program %s is missing", spec.name, spec.tool)
 			continue
@@ -110,7 +114,8 @@ func (b *bed) close() error {
 	return b.lab.Close()
 }
 
-// measureAll measures every proxy at every size.
+// measureAll measures every proxy at every size. The proxies take turns, so that a machine that gets
+// slower or faster meanwhile does so for all of them.
 func (b *bed) measureAll(ctx context.Context, r *report) error {
 	for _, size := range b.options.sizes {
 		started := time.Now()
@@ -118,53 +123,51 @@ func (b *bed) measureAll(ctx context.Context, r *report) error {
 			return err
 		}
 		b.say("%d Services exist (%.0f s)", size, time.Since(started).Seconds())
-		for _, c := range b.proxies {
-			if c.iptables && size > b.options.iptablesUpTo || c.gaveUp {
-				continue
+		for round := range b.options.rounds {
+			for _, c := range b.at(size) {
+				if err := b.round(ctx, r.at(size, c.name), c, round == b.options.rounds-1); err != nil {
+					return fmt.Errorf("measuring %s at %d Services: %w", c.name, size, err)
+				}
 			}
-			if err := b.measure(ctx, r.at(size, c.name), c); err != nil {
-				return fmt.Errorf("measuring %s at %d Services: %w", c.name, size, err)
+		}
+		if size <= b.options.connectUpTo {
+			if err := b.connectAll(ctx, r); err != nil {
+				return fmt.Errorf("making connections with %d Services: %w", size, err)
 			}
 		}
 	}
 	return nil
 }
 
-// measure runs all rounds of one proxy at the present size.
-func (b *bed) measure(ctx context.Context, s sink, c *contender) error {
-	for round := range b.options.rounds {
-		if err := b.round(ctx, s, c, round == b.options.rounds-1); err != nil {
-			return err
-		}
-		if c.gaveUp {
-			break
+// at are the proxies that are measured at that size.
+func (b *bed) at(size int) []*contender {
+	var out []*contender
+	for _, c := range b.proxies {
+		if !c.gaveUp && (!c.iptables || size <= b.options.iptablesUpTo) {
+			out = append(out, c)
 		}
 	}
-	return nil
+	return out
 }
 
-// round starts the proxy on a clean node, measures it, and cleans up. Changes are measured in the
-// last round only.
+// round starts the proxy on a clean node and measures it. What it has programmed stays when it is
+// stopped. Changes are measured in the last round only.
 func (b *bed) round(ctx context.Context, s sink, c *contender, last bool) error {
+	if err := c.flush(ctx); err != nil {
+		return err
+	}
 	process, err := b.cold(ctx, s, c)
 	if process != nil {
 		defer func() { _ = process.Stop() }() // only fails when the process has ended
 	}
-	if err != nil || c.gaveUp {
+	if err != nil {
 		return err
 	}
-	if b.objects.size() <= b.options.connectUpTo {
-		if err := b.connect(s, c); err != nil {
-			return err
-		}
+	if c.gaveUp {
+		return endGroup(ctx, process)
 	}
 	if last && b.objects.size() > probe {
-		if err := b.change(ctx, s, c); err != nil {
-			return err
-		}
+		return b.change(ctx, s, c)
 	}
-	if err := process.Stop(); err != nil {
-		return err
-	}
-	return c.flush(ctx)
+	return nil
 }

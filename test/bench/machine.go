@@ -18,12 +18,25 @@ func describeMachine() string {
 	var out strings.Builder
 	fmt.Fprintf(&out, "machine:  %s, %d cores, %s\n", cpuModel(), runtime.NumCPU(), memorySize())
 	fmt.Fprintf(&out, "kernel:   %s\n", kernelRelease())
+	fmt.Fprintf(&out, "load:     %s before the run\n", loadBefore)
 	fmt.Fprintf(&out, "versions: %s; kube-proxy %s; %s; %s\n",
 		versionOf("bin/servicegroup"), versionOf("bin/k8s/kube-proxy"), versionOf("nft"), runtime.Version())
 	if ownUserNamespace() {
 		fmt.Fprintln(&out, "Run as an ordinary user, so without SO_SNDBUFFORCE: the kernel's limit for socket buffers may slow both proxies down. Run as root for figures to quote.")
 	}
 	return out.String()
+}
+
+// loadBefore is the load average over one minute when the bench began: others' work on the machine.
+var loadBefore = loadAverage()
+
+func loadAverage() string {
+	text, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "unknown"
+	}
+	minute, _, _ := strings.Cut(string(text), " ")
+	return minute
 }
 
 func cpuModel() string {

@@ -52,7 +52,7 @@ func run(ctx context.Context) error {
 	if err = errors.Join(err, b.close()); err != nil {
 		return errors.Join(err, r.writeText(os.Stdout))
 	}
-	if err := r.writeText(os.Stdout); err != nil || o.quick {
+	if err := r.writeText(os.Stdout); err != nil || o.quick || o.only != "" {
 		return err
 	}
 	return r.publish(o)

@@ -15,6 +15,9 @@ type options struct {
 	// sizes are the numbers of Services, ascending (BENCH_SIZES=1000,10000). The cluster grows from
 	// one to the next.
 	sizes []int
+	// only is a part of the names of the proxies to measure (BENCH_ONLY=agent); nothing is published
+	// then.
+	only string
 	// rounds is how often each proxy is started at each size (BENCH_ROUNDS). Medians are over these.
 	rounds int
 	// changes is how often one endpoint is changed at each size; slowChanges is the number for
@@ -23,8 +26,9 @@ type options struct {
 	changeBudget         time.Duration
 	// bound is how long a proxy may take to program everything until it is given up (BENCH_BOUND).
 	bound time.Duration
-	// connecting is how long connections are made in each round.
-	connecting time.Duration
+	// slots is how often connections are made through each proxy, for the time of a slot.
+	slots int
+	slot  time.Duration
 	// iptablesUpTo is the largest size that kube-proxy's iptables mode is measured at.
 	iptablesUpTo int
 	// connectUpTo is the largest size that connections are counted at.
@@ -35,15 +39,15 @@ func optionsFromEnvironment(get func(string) string) (options, error) {
 	o := options{
 		sizes: []int{1, 1000, 10000, 30000}, rounds: 3,
 		changes: 200, slowChanges: 50, changeBudget: 5 * time.Minute,
-		bound: 10 * time.Minute, connecting: 5 * time.Second,
-		iptablesUpTo: 1000, connectUpTo: 10000,
+		bound: 10 * time.Minute, slots: 15, slot: time.Second,
+		iptablesUpTo: 1000, connectUpTo: 10000, only: get("BENCH_ONLY"),
 	}
 	switch mode := get("BENCH"); mode {
 	case "":
 	case "quick":
 		o.quick, o.sizes, o.rounds = true, []int{200}, 1
 		o.changes, o.slowChanges, o.changeBudget = 5, 3, 5*time.Second
-		o.bound, o.connecting = 20*time.Second, time.Second
+		o.bound, o.slots, o.slot = 20*time.Second, 3, 500*time.Millisecond
 	default:
 		return o, fmt.Errorf("BENCH=%s: it may be quick, or left out", mode)
 	}

@@ -30,6 +30,7 @@ var (
 	writtenMedian    = quantity{name: "of which the API write itself, p50", unit: "ms", digits: 1, plain: true}
 	writtenTail      = quantity{name: "of which the API write itself, p99", unit: "ms", digits: 1, plain: true}
 	rate             = quantity{name: "new connections per second, all Services in turn", unit: "1/s", digits: 0, more: true}
+	connectCost      = quantity{name: "CPU time per connection, with client and server", unit: "us", digits: 1}
 	connectMedian    = quantity{name: "connect latency, p50", unit: "us", digits: 0}
 	connectTail      = quantity{name: "connect latency, p99", unit: "us", digits: 0}
 )
@@ -37,7 +38,7 @@ var (
 func quantities() []quantity {
 	return []quantity{
 		coldTotal, coldSync, cpu, resident, peak, changeSyncMedian, changeSyncTail, answeredMedian, answeredTail,
-		writtenMedian, writtenTail, rate, connectMedian, connectTail,
+		writtenMedian, writtenTail, rate, connectCost, connectMedian, connectTail,
 	}
 }
 
