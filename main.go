@@ -173,6 +173,15 @@ func newAgentCommand(c *common) *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE:  func(*cobra.Command, []string) error { return node.Cleanup() },
 	})
+	var all bool
+	dump := &cobra.Command{
+		Use:   "dump",
+		Short: "Print how what the agent on this node believes differs from what the kernel holds",
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return node.Dump(cmd.OutOrStdout(), all) },
+	}
+	dump.Flags().BoolVar(&all, "all", false, "print every element, not only those that differ")
+	cmd.AddCommand(dump)
 	return cmd
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -30,7 +31,9 @@ type Agent struct {
 	port  atomic.Uint32
 	guard *guard
 	flows *conntrack.Table
-	// state is what the tables hold; nil when that is to be found out.
+	// state is what the tables hold; nil when that is to be found out. mu is held while it is in
+	// flux, for those who want to see it.
+	mu    sync.Mutex
 	state *ruleset.State
 	// failures counts the syncs that failed since the last one that did not.
 	failures int
@@ -91,6 +94,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err := watchAddresses(ctx.Done(), a.watcher.markNode); err != nil {
 		return err
 	}
+	if err := a.serveDump(ctx); err != nil {
+		return err
+	}
 	if !a.watcher.start(ctx.Done()) {
 		return nil
 	}
@@ -121,7 +127,7 @@ func (a *Agent) loop(ctx context.Context) {
 		case <-a.guard.alarm:
 			a.options.Log.Info("Somebody else changed our nftables; they are put right")
 			a.metrics.repairs.Inc()
-			a.state = nil
+			a.lookAnew()
 		}
 	}
 }
@@ -156,7 +162,7 @@ func (a *Agent) failed(err error) {
 	a.options.Log.Error(err, "Programming nftables failed; everything is looked at anew")
 	a.metrics.failures.Inc()
 	a.health.failed(err)
-	a.state = nil
+	a.lookAnew()
 	a.failures++
 	// An error may leave answers in the socket that the next transaction would take for its own. If
 	// there is no other socket to be had, the old one is still worth a try.
@@ -165,8 +171,17 @@ func (a *Agent) failed(err error) {
 	}
 }
 
+// lookAnew makes the next sync build everything and compare it with what the kernel holds.
+func (a *Agent) lookAnew() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.state = nil
+}
+
 // sync takes what changed and commits it.
 func (a *Agent) sync() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	started := time.Now()
 	taken := a.watcher.take()
 	full := a.state == nil

@@ -18,6 +18,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
+
+	"github.com/servicegroup-dev/servicegroup/internal/proxy"
+	"github.com/servicegroup-dev/servicegroup/internal/ruleset"
 )
 
 func addrs(list ...string) []netip.Addr {
@@ -180,4 +183,31 @@ func freePort(t *testing.T) int32 {
 	listener := httptest.NewServer(http.NotFoundHandler())
 	defer listener.Close()
 	return int32(listener.Listener.Addr().(*net.TCPAddr).Port)
+}
+
+func TestDumpShowsWhatDiffers(t *testing.T) {
+	vip := func(addr string) ruleset.Element {
+		return ruleset.Element{Map: ruleset.VirtualIPs, Key: proxy.Key{Addr: netip.MustParseAddr(addr)}}
+	}
+	believed := &belief{Synced: true, Services: 1, Elements: []ruleset.Element{vip("10.96.0.1"), vip("10.96.0.2")}}
+	for _, test := range []struct {
+		name        string
+		kernel      []ruleset.Element
+		layout, all bool
+		want, not   string
+	}{
+		{"equal", believed.Elements, true, false, "difference: none", "10.96.0.1"},
+		{"all", believed.Elements, true, true, "  virtual-ips: 10.96.0.1", "+ "},
+		{"one missing", believed.Elements[:1], true, false, "+ virtual-ips: 10.96.0.2", "10.96.0.1"},
+		{"one too many", append(slices.Clone(believed.Elements), vip("10.96.0.3")), true, false, "- virtual-ips: 10.96.0.3", "+ "},
+		{"another layout", nil, false, false, "not in the layout", "difference: none"},
+	} {
+		var out strings.Builder
+		if err := printDump(&out, believed, test.kernel, test.layout, test.all); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(out.String(), test.want) || strings.Contains(out.String(), test.not) {
+			t.Errorf("%s: want %q and not %q in\n%s", test.name, test.want, test.not, out.String())
+		}
+	}
 }

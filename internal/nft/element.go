@@ -29,7 +29,7 @@ const maxElement = 256
 
 // write appends an element to the message for its map.
 func (w *elements) write(e *ruleset.Element) {
-	w.target(setNames[e.Map])
+	w.target(e.Map.String())
 	if isRange(e.Map) {
 		w.writeRange(e.Prefix)
 		return

@@ -164,7 +164,7 @@ func forEachProtocol(terms ...term) [][]term {
 // and the next rule draws again.
 func pickSpec(chain ruleset.Chain, m ruleset.Map) chainSpec {
 	draw := func(slots uint32) []term {
-		return []term{dnat(setNames[m], daddr, l4proto, dport, randomSlot(slots))}
+		return []term{dnat(m.String(), daddr, l4proto, dport, randomSlot(slots))}
 	}
 	if chain.N <= 2 { // both slots are in use
 		return chainSpec{name: chain.Name(), rules: [][]term{draw(chain.N)}}

@@ -103,7 +103,7 @@ func (p *program) key(fields []field) {
 func vmap(m ruleset.Map, fields ...field) term {
 	return func(p *program) {
 		p.key(fields)
-		p.add(&expr.Lookup{SourceRegister: firstRegister, IsDestRegSet: true, DestRegister: unix.NFT_REG_VERDICT, SetName: setNames[m]})
+		p.add(&expr.Lookup{SourceRegister: firstRegister, IsDestRegSet: true, DestRegister: unix.NFT_REG_VERDICT, SetName: m.String()})
 	}
 }
 
@@ -116,7 +116,7 @@ func notIn(m ruleset.Map, fields ...field) term { return member(m, true, fields)
 func member(m ruleset.Map, invert bool, fields []field) term {
 	return func(p *program) {
 		p.key(fields)
-		p.add(&expr.Lookup{SourceRegister: firstRegister, SetName: setNames[m], Invert: invert})
+		p.add(&expr.Lookup{SourceRegister: firstRegister, SetName: m.String(), Invert: invert})
 	}
 }
 

@@ -111,7 +111,7 @@ func (t *Tables) Elements() ([]ruleset.Element, error) {
 	for _, f := range []*family{&ipv4, &ipv6} {
 		for m := range ruleset.NumMaps {
 			d := decoder{family: f, m: m}
-			if err := t.dump(f, setNames[m], d.visit); err != nil {
+			if err := t.dump(f, m.String(), d.visit); err != nil {
 				return nil, err
 			}
 			out = append(out, d.finish()...)

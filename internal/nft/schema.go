@@ -45,25 +45,6 @@ type setSpec struct {
 	size  uint32
 }
 
-var setNames = [ruleset.NumMaps]string{
-	ruleset.Frontends:               "frontends",
-	ruleset.CheckedFrontends:        "checked-frontends",
-	ruleset.AffinityFrontends:       "affinity-frontends",
-	ruleset.InsideFrontends:         "inside-frontends",
-	ruleset.OutsideFrontends:        "outside-frontends",
-	ruleset.Endpoints:               "endpoints",
-	ruleset.InsideEndpoints:         "inside-endpoints",
-	ruleset.AffinityLearners:        "affinity-learners",
-	ruleset.MasqueradeFrontends:     "masquerade-frontends",
-	ruleset.MasqueradeNodeFrontends: "masquerade-node-frontends",
-	ruleset.VirtualIPs:              "virtual-ips",
-	ruleset.LocalEndpoints:          "local-endpoints",
-	ruleset.PodSources:              "pod-sources",
-	ruleset.SourceRanges:            "source-ranges",
-	ruleset.ServiceRanges:           "service-ranges",
-	ruleset.InsideSources:           "inside-sources",
-}
-
 // setSpecs returns the maps and sets of a family's table, in the order of ruleset.Map, with the
 // affinity map last.
 func setSpecs(f *family) []setSpec {
@@ -71,7 +52,7 @@ func setSpecs(f *family) []setSpec {
 	frontend := []uint32{address, typeProtocol, typePort}
 	specs := make([]setSpec, ruleset.NumMaps, ruleset.NumMaps+1)
 	for m := range ruleset.NumMaps {
-		spec := setSpec{name: setNames[m], key: frontend}
+		spec := setSpec{name: m.String(), key: frontend}
 		switch m {
 		case ruleset.Frontends, ruleset.CheckedFrontends, ruleset.AffinityFrontends, ruleset.InsideFrontends,
 			ruleset.OutsideFrontends, ruleset.AffinityLearners:

@@ -23,7 +23,7 @@ func Adopt(found Tables, update Update) (*State, Result) {
 	result := state.Apply(update)
 	state.hints = nil
 
-	change := diffElements(found.Elements, state.Elements())
+	change := Diff(found.Elements, state.Elements())
 	for c := range state.learners {
 		if !slices.Contains(found.Learners, c) {
 			change.AddChains = append(change.AddChains, c)
@@ -62,8 +62,8 @@ func slotsOf(sorted []Element) map[slotMap][]proxy.Endpoint {
 	return out
 }
 
-// diffElements returns the writes from one sorted list of elements to another.
-func diffElements(old, want []Element) Change {
+// Diff returns the writes that lead from one sorted list of elements to another.
+func Diff(old, want []Element) Change {
 	var change Change
 	for len(old) > 0 || len(want) > 0 {
 		order := 0

@@ -50,6 +50,33 @@ const (
 	NumMaps
 )
 
+var mapNames = [NumMaps]string{
+	Frontends:               "frontends",
+	CheckedFrontends:        "checked-frontends",
+	AffinityFrontends:       "affinity-frontends",
+	InsideFrontends:         "inside-frontends",
+	OutsideFrontends:        "outside-frontends",
+	Endpoints:               "endpoints",
+	InsideEndpoints:         "inside-endpoints",
+	AffinityLearners:        "affinity-learners",
+	MasqueradeFrontends:     "masquerade-frontends",
+	MasqueradeNodeFrontends: "masquerade-node-frontends",
+	VirtualIPs:              "virtual-ips",
+	LocalEndpoints:          "local-endpoints",
+	PodSources:              "pod-sources",
+	SourceRanges:            "source-ranges",
+	ServiceRanges:           "service-ranges",
+	InsideSources:           "inside-sources",
+}
+
+// String is the name of the map or set in the tables.
+func (m Map) String() string {
+	if m < NumMaps {
+		return mapNames[m]
+	}
+	return fmt.Sprintf("map %d", uint8(m))
+}
+
 // ChainKind is what a chain does. Chains that exist once per number carry it in Chain.N.
 type ChainKind uint8
 
@@ -115,13 +142,17 @@ type Element struct {
 func (e Element) String() string {
 	switch e.Map {
 	case Endpoints, InsideEndpoints:
-		return fmt.Sprintf("%d: %s . %d -> %s", e.Map, e.Key, e.Slot, e.Endpoint)
+		return fmt.Sprintf("%s: %s slot %d -> %s", e.Map, e.Key, e.Slot, e.Endpoint)
 	case PodSources, InsideSources, ServiceRanges:
-		return fmt.Sprintf("%d: %s", e.Map, e.Prefix)
+		return fmt.Sprintf("%s: %s", e.Map, e.Prefix)
 	case SourceRanges:
-		return fmt.Sprintf("%d: %s . %s", e.Map, e.Key, e.Prefix)
+		return fmt.Sprintf("%s: %s from %s", e.Map, e.Key, e.Prefix)
+	case VirtualIPs, LocalEndpoints:
+		return fmt.Sprintf("%s: %s", e.Map, e.Key.Addr)
+	case MasqueradeFrontends, MasqueradeNodeFrontends:
+		return fmt.Sprintf("%s: %s", e.Map, e.Key)
 	}
-	return fmt.Sprintf("%d: %s -> %s", e.Map, e.Key, e.Chain.Name())
+	return fmt.Sprintf("%s: %s -> %s", e.Map, e.Key, e.Chain.Name())
 }
 
 // Compare orders elements by map, key and slot.

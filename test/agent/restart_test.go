@@ -53,6 +53,10 @@ func TestARestartDisturbsNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	connections := b.openConnections(t, address, 100)
+	if dump, err := b.node.Output(t.Context(), agent.Path(), "agent", "dump", "--all"); err != nil ||
+		!strings.Contains(dump, "difference: none") || !strings.Contains(dump, pods[0].IPv4.String()) {
+		t.Errorf("agent dump: %v\n%s", err, dump)
+	}
 
 	if err := agent.Signal(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
