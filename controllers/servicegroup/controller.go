@@ -67,18 +67,22 @@ func (r *Reconciler) reconcile(ctx context.Context, sg *v1alpha1.ServiceGroup) (
 		return reconcile.Result{}, err
 	}
 	outcome := plan.Outcome{Group: sg, Problems: state.problems, Refusal: state.refusal, Service: state.service}
-	if state.service != nil {
-		endpoints, err := r.reconcileEndpoints(ctx, sg, state.service)
+	if state.service == nil {
+		r.index.set(client.ObjectKeyFromObject(sg), nil)
+	} else {
+		outcome.Served, outcome.Unreadable = plan.ServedBy(state.service)
+	}
+	// If somebody removed the record of what is served while the spec is refused (or else it would
+	// have been restored), the slices stay as they are: there is nothing to build them from.
+	if state.service != nil && outcome.Unreadable == nil {
+		endpoints, err := r.reconcileEndpoints(ctx, state.service, outcome.Served)
 		if err != nil {
 			return reconcile.Result{}, err
 		}
 		if endpoints.stale {
 			return reconcile.Result{RequeueAfter: staleLimit}, nil
 		}
-		outcome.Unreadable = endpoints.unreadable
-		outcome.Served, outcome.Members, outcome.Slices = endpoints.served, endpoints.members, endpoints.slices
-	} else {
-		r.index.set(client.ObjectKeyFromObject(sg), nil)
+		outcome.Members, outcome.Slices = endpoints.members, endpoints.slices
 	}
 	wait, err := r.reconcileStatus(ctx, sg, plan.Status(outcome))
 	if err != nil {

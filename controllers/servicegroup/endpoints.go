@@ -18,28 +18,19 @@ import (
 
 // endpointState is what is behind the Service after this reconciliation.
 type endpointState struct {
-	served  plan.Served
 	members []plan.Membership
 	slices  []*discoveryv1.EndpointSlice
 	// stale says that the cache does not show our own last writes yet; nothing was done.
 	stale bool
-	// unreadable is why the Service does not say what it serves; nothing was done.
-	unreadable error
 }
 
 // reconcileEndpoints writes the EndpointSlices of what the Service serves.
-func (r *Reconciler) reconcileEndpoints(ctx context.Context, sg *v1alpha1.ServiceGroup, svc *corev1.Service) (endpointState, error) {
-	served, err := plan.ServedBy(svc)
-	if err != nil {
-		// Somebody edited the annotation while the spec is refused, or else it would have been
-		// restored. The slices stay as they are: there is nothing to build them from.
-		return endpointState{unreadable: err}, nil
-	}
+func (r *Reconciler) reconcileEndpoints(ctx context.Context, svc *corev1.Service, served plan.Served) (endpointState, error) {
 	selectors, err := served.Selectors()
 	if err != nil {
 		return endpointState{}, err
 	}
-	key := client.ObjectKeyFromObject(sg)
+	key := client.ObjectKeyFromObject(svc)
 	r.index.set(key, selectors)
 	found, stale, err := r.listSlices(ctx, key, svc)
 	if err != nil || stale {
@@ -63,7 +54,7 @@ func (r *Reconciler) reconcileEndpoints(ctx context.Context, sg *v1alpha1.Servic
 	if err := r.writeSlices(ctx, changes); err != nil {
 		return endpointState{}, err
 	}
-	return endpointState{served: served, members: members, slices: changes.Final}, nil
+	return endpointState{members: members, slices: changes.Final}, nil
 }
 
 // listSlices lists the slices of a Service, as copies, and says whether the cache lags behind our

@@ -120,7 +120,11 @@ func (r *Reconciler) createOrUpdate(ctx context.Context, sg *v1alpha1.ServiceGro
 		if !restored || !apierrors.IsInvalid(err) {
 			return svc, err
 		}
-		log.FromContext(ctx).Info("The addresses in status are taken, asking for new ones", "cause", err.Error())
+		log.FromContext(ctx).Info("The remembered addresses are taken, asking for new ones", "cause", err.Error())
+		if svc, err = r.write(ctx, live, plan.Service(sg), diff.Repair); err == nil {
+			r.recordNewAddresses(sg, svc)
+		}
+		return svc, err
 	}
 	return r.write(ctx, live, plan.Service(sg), diff.Repair)
 }

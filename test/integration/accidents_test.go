@@ -55,8 +55,7 @@ var _ = Describe("Accidents", func() {
 				g.Expect(slice.Labels).To(HaveKeyWithValue(discoveryv1.LabelManagedBy, v1alpha1.ManagedBy))
 			}
 		}
-		Eventually(same).Should(Succeed())
-		Consistently(same).Should(Succeed())
+		Eventually(same).MustPassRepeatedly(3).Should(Succeed())
 		Expect(accepted(sg)(Default)).To(HavePrefix("True"))
 	}
 
@@ -88,7 +87,8 @@ var _ = Describe("Accidents", func() {
 		now := service(Default, "late")
 		Expect(now.Spec.ClusterIP).NotTo(Or(BeEmpty(), Equal(svc.Spec.ClusterIP)))
 		Expect(now.Spec.Ports[0].NodePort).NotTo(Or(BeZero(), Equal(svc.Spec.Ports[0].NodePort)))
-		Expect(statusOf(late)(Default).ClusterIP).To(Equal(now.Spec.ClusterIP))
+		Eventually(func(g Gomega) string { return statusOf(late)(g).ClusterIP }).Should(Equal(now.Spec.ClusterIP))
+		Eventually(func(g Gomega) []string { return reasons(g, "late") }).Should(ContainElement("Warning AddressesChanged"))
 		restored()
 	})
 

@@ -11,6 +11,7 @@ import (
 	. "github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	eventsv1 "k8s.io/api/events/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -38,25 +39,37 @@ var _ = BeforeEach(func() {
 	Expect(client.IgnoreAlreadyExists(k8s.Create(ctx, node))).To(Succeed())
 })
 
-// The garbage collector does not run here, so Services are deleted by hand: they would keep their
-// nodePorts.
+// What is left over must not keep the operator busy. Services stay: there is no garbage collector.
 var _ = AfterEach(func() {
 	Expect(k8s.DeleteAllOf(ctx, &v1alpha1.ServiceGroup{}, client.InNamespace(namespace))).To(Succeed())
-	Eventually(func(g Gomega) {
-		var services corev1.ServiceList
-		g.Expect(k8s.List(ctx, &services, client.InNamespace(namespace))).To(Succeed())
-		for i := range services.Items {
-			g.Expect(client.IgnoreNotFound(k8s.Delete(ctx, &services.Items[i]))).To(Succeed())
-		}
-		g.Expect(services.Items).To(BeEmpty())
-	}).Should(Succeed())
 })
+
+// firstPort is where the nodePorts of tests begin: in the part of the range that the API server
+// leaves to explicit ones (30000-30085) and after those of the guestbook.
+const firstPort = 30010
+
+// takenPort and freePort are nodePorts of this test, written TAKEN and FREE in a spec.
+func takenPort() int32 { return firstPort + 2*testPorts() }
+func freePort() int32  { return takenPort() + 1 }
+
+// testPorts counts the tests that asked for ports.
+func testPorts() int32 {
+	if portsOf[namespace] == 0 {
+		portsOf[namespace] = int32(len(portsOf))
+	}
+	return portsOf[namespace]
+}
+
+var portsOf = map[string]int32{"": 0}
 
 // parse reads a ServiceGroup from the YAML of its spec.
 func parse(name, spec string) *v1alpha1.ServiceGroup {
 	GinkgoHelper()
 	sg := &v1alpha1.ServiceGroup{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: namespace}}
-	Expect(yaml.UnmarshalStrict([]byte(strings.ReplaceAll(spec, "\t", "  ")), &sg.Spec)).To(Succeed())
+	if strings.Contains(spec, "TAKEN") || strings.Contains(spec, "FREE") {
+		spec = strings.NewReplacer("TAKEN", fmt.Sprint(takenPort()), "FREE", fmt.Sprint(freePort())).Replace(spec)
+	}
+	Expect(yaml.UnmarshalStrict([]byte(spec), &sg.Spec)).To(Succeed())
 	return sg
 }
 
@@ -145,10 +158,16 @@ func service(g Gomega, name string) *corev1.Service {
 	return svc
 }
 
-// slicesOf lists the slices of a ServiceGroup.
+// slicesOf lists the slices of a ServiceGroup. Who polls may see the past: the API server takes up
+// to 100 ms to be sure that it shows the present (kubernetes 1.31, ConsistentListFromCache).
 func slicesOf(g Gomega, name string) []discoveryv1.EndpointSlice {
+	options := &client.ListOptions{Namespace: namespace}
+	client.MatchingLabels{discoveryv1.LabelServiceName: name}.ApplyToList(options)
+	if g != Default {
+		options.Raw = &metav1.ListOptions{ResourceVersion: "0"}
+	}
 	var list discoveryv1.EndpointSliceList
-	g.Expect(k8s.List(ctx, &list, client.InNamespace(namespace), client.MatchingLabels{discoveryv1.LabelServiceName: name})).To(Succeed())
+	g.Expect(k8s.List(ctx, &list, options)).To(Succeed())
 	return list.Items
 }
 
@@ -222,6 +241,19 @@ func accepted(sg *v1alpha1.ServiceGroup) func(Gomega) string {
 // ready polls the condition Ready.
 func ready(sg *v1alpha1.ServiceGroup) func(Gomega) string {
 	return conditionOf(sg, v1alpha1.ConditionReady)
+}
+
+// reasons are the events of a ServiceGroup as "type reason".
+func reasons(g Gomega, name string) []string {
+	var list eventsv1.EventList
+	g.Expect(k8s.List(ctx, &list, client.InNamespace(namespace))).To(Succeed())
+	var out []string
+	for _, e := range list.Items {
+		if e.Regarding.Name == name {
+			out = append(out, e.Type+" "+e.Reason)
+		}
+	}
+	return out
 }
 
 // gone polls whether an object is gone.
