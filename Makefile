@@ -34,6 +34,10 @@ test: need-nft need-gcc tools-test build ## Run all tests: unit, operator on a r
 test-unit: ## Run the tests of the pure rooms only, in seconds.
 	$(GO_TEST) ./internal/plan/... ./internal/proxy/... ./internal/ruleset/...
 
+.PHONY: test-stories
+test-stories: need-nft need-gcc tools-test build ## Run the stories: what users do with Services, on a cluster in a box with real packets (RUN=S9 picks some).
+	$(GO_TEST) -v -timeout 20m -run '$(RUN)' ./test/stories
+
 .PHONY: fuzz
 fuzz: ## Fuzz the decoder of what the kernel sends, for half a minute.
 	go test -fuzz=FuzzVisitElements -fuzztime=30s ./internal/nft
