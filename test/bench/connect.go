@@ -21,7 +21,8 @@ const (
 
 // connectAll makes new connections to all Services in turn and measures how many and how fast. The
 // proxies' programs have ended, what they programmed is there, and they take turns by short slots: so
-// others' work on the machine hits all of them alike.
+// others' work on the machine hits all of them alike. Endpoints that were replaced after a program's
+// end still answer.
 func (b *bed) connectAll(ctx context.Context, r *report) error {
 	for range b.options.slots {
 		for _, c := range b.at(b.objects.size()) {
@@ -88,7 +89,7 @@ func (b *bed) connectUntil(end time.Time, worker int) ([]time.Duration, error) {
 	var latency []time.Duration
 	size := b.objects.size()
 	for i := worker * size / clients; time.Now().Before(end); i = (i + step) % size {
-		_, took, err := askService(i, b.objects.services[i], answerBound)
+		_, took, err := askService(i, b.objects.everOf(i), answerBound)
 		if err != nil {
 			return latency, err
 		}

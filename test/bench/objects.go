@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -46,7 +47,8 @@ type objects struct {
 	client   kubernetes.Interface
 	nodeName string // of the endpoints
 	services [][]netip.Addr
-	changed  int // how many endpoints were changed so far
+	former   map[int][]netip.Addr // endpoints that were replaced
+	changed  int                  // how many were replaced so far
 }
 
 // newObjects has no Service yet.
@@ -56,7 +58,7 @@ func newObjects(config *rest.Config, nodeName string) (*objects, error) {
 	if err != nil {
 		return nil, fmt.Errorf("creating a client: %w", err)
 	}
-	return &objects{client: client, nodeName: nodeName}, nil
+	return &objects{client: client, nodeName: nodeName, former: map[int][]netip.Addr{}}, nil
 }
 
 func (o *objects) size() int { return len(o.services) }
@@ -158,6 +160,14 @@ func (o *objects) slice(i int) *discoveryv1.EndpointSlice {
 	return slice
 }
 
+// everOf are the endpoints that Service i has or had.
+func (o *objects) everOf(i int) []netip.Addr {
+	if former := o.former[i]; former != nil {
+		return slices.Concat(o.services[i], former)
+	}
+	return o.services[i]
+}
+
 // newcomer is the address that the next change brings.
 func (o *objects) newcomer() netip.Addr { return addressAfter(firstNewcomer, o.changed) }
 
@@ -176,6 +186,7 @@ func (o *objects) replaceEndpoint(ctx context.Context, i int) error {
 	if err != nil {
 		return fmt.Errorf("changing an endpoint: %w", err)
 	}
+	o.former[i] = append(o.former[i], o.services[i][position])
 	o.services[i][position] = newcomer
 	return nil
 }
