@@ -138,12 +138,14 @@ func (l *Lab) StartManager(ctx context.Context) (*Process, error) {
 	return l.ControlPlane.run(ctx, manager)
 }
 
-// StartAgent starts the project's agent on the node and waits until it is ready.
-func (l *Lab) StartAgent(ctx context.Context, node *Node) (*Process, error) {
+// StartAgent starts the project's agent on the node, with these arguments besides the lab's, and
+// waits until it is ready.
+func (l *Lab) StartAgent(ctx context.Context, node *Node, args ...string) (*Process, error) {
 	agent, err := l.agentProgram(node)
 	if err != nil {
 		return nil, err
 	}
+	agent.args = append(agent.args, args...)
 	return l.ControlPlane.run(ctx, agent)
 }
 

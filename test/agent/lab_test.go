@@ -56,9 +56,9 @@ func requireBed(t *testing.T) *bed {
 }
 
 // startAgent starts the agent and stops it with the test.
-func (b *bed) startAgent(t *testing.T) *lab.Process {
+func (b *bed) startAgent(t *testing.T, args ...string) *lab.Process {
 	t.Helper()
-	process, err := b.StartAgent(t.Context(), b.node)
+	process, err := b.StartAgent(t.Context(), b.node, args...)
 	if err != nil {
 		t.Fatalf("starting the agent: %v", err)
 	}
@@ -87,6 +87,24 @@ func (b *bed) serviceOf(t *testing.T, name string, change func(*corev1.Service),
 		t.Fatal(err)
 	}
 	return created
+}
+
+var getOptions metav1.GetOptions
+
+// labelSlice gives the slice of a Service the label of its proxy; "" takes it away.
+func (b *bed) labelSlice(t *testing.T, name, proxyName string) {
+	t.Helper()
+	api := b.Kubernetes.DiscoveryV1().EndpointSlices("default")
+	slice, err := api.Get(t.Context(), name, getOptions)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if slice.Labels[v1alpha1.LabelServiceProxyName] = proxyName; proxyName == "" {
+		delete(slice.Labels, v1alpha1.LabelServiceProxyName)
+	}
+	if _, err := api.Update(t.Context(), slice, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // setEndpoints replaces the endpoints of a Service.

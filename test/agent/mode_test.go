@@ -1,0 +1,95 @@
+package agent
+
+import (
+	"fmt"
+	"io"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/servicegroup-dev/servicegroup/api/v1alpha1"
+	"github.com/servicegroup-dev/servicegroup/internal/lab"
+)
+
+func labelled(proxyName string) func(*corev1.Service) {
+	return func(s *corev1.Service) {
+		if s.Labels = map[string]string{v1alpha1.LabelServiceProxyName: proxyName}; proxyName == "" {
+			s.Labels = nil
+		}
+	}
+}
+
+// threeServices are one of ours, one of the cluster's proxy and one of some other proxy; they return
+// their virtual IPs in that order.
+func (b *bed) threeServices(t *testing.T) (out []string) {
+	t.Helper()
+	for i, proxyName := range []string{v1alpha1.ServiceProxyName, "", "another"} {
+		service := b.serviceOf(t, fmt.Sprintf("mode-%d", i), labelled(proxyName), netip.MustParseAddr("10.244.200.1"))
+		b.labelSlice(t, service.Name, proxyName)
+		out = append(out, service.Spec.ClusterIP)
+	}
+	return out
+}
+
+func (b *bed) served(t *testing.T, vips []string) (out []bool) {
+	t.Helper()
+	for _, vip := range vips {
+		out = append(out, len(b.programmed(t, vip)) > 0)
+	}
+	return out
+}
+
+func TestOnlyOurServicesAreServed(t *testing.T) {
+	b := requireBed(t)
+	vips := b.threeServices(t)
+	b.startAgent(t) // ready means programmed
+	if got, want := b.served(t, vips), []bool{true, false, false}; !slices.Equal(got, want) {
+		t.Errorf("served %v, want %v", got, want)
+	}
+}
+
+func TestEveryServiceIsServedInModeAll(t *testing.T) {
+	b := requireBed(t)
+	vips := b.threeServices(t)
+	b.startAgent(t, "--mode=all")
+	if got, want := b.served(t, vips), []bool{true, true, false}; !slices.Equal(got, want) {
+		t.Errorf("served %v, want %v", got, want)
+	}
+	// The API server's own Service is there too, with an endpoint that is no pod.
+	apiServer, err := b.Kubernetes.CoreV1().Services("default").Get(t.Context(), "kubernetes", getOptions)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := b.programmed(t, apiServer.Spec.ClusterIP); len(got) != 1 {
+		t.Errorf("the API server's virtual IP leads to %v", got)
+	}
+	get := func(path string) string {
+		response, err := b.node.HTTPClient(false).Get("http://127.0.0.1:10249" + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		body, err := io.ReadAll(response.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(body)
+	}
+	if mode := get("/proxyMode"); mode != "nftables" {
+		t.Errorf("proxy mode %q", mode)
+	}
+	for _, name := range []string{
+		"kubeproxy_sync_proxy_rules_duration_seconds_count", "kubeproxy_sync_proxy_rules_last_timestamp_seconds",
+		"kubeproxy_network_programming_duration_seconds_bucket",
+	} {
+		if !strings.Contains(get("/metrics"), name) {
+			t.Errorf("the metrics lack %s", name)
+		}
+	}
+	if listing := b.listing(t); !strings.Contains(listing, lab.ServiceCIDRv4) {
+		t.Errorf("the Service range %s is not in the tables", lab.ServiceCIDRv4)
+	}
+}
