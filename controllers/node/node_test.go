@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -15,10 +16,12 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 
+	"github.com/servicegroup-dev/servicegroup/api/v1alpha1"
 	"github.com/servicegroup-dev/servicegroup/internal/proxy"
 	"github.com/servicegroup-dev/servicegroup/internal/ruleset"
 )
@@ -209,5 +212,49 @@ func TestDumpShowsWhatDiffers(t *testing.T) {
 		if !strings.Contains(out.String(), test.want) || strings.Contains(out.String(), test.not) {
 			t.Errorf("%s: want %q and not %q in\n%s", test.name, test.want, test.not, out.String())
 		}
+	}
+}
+
+func TestSlimKeepsWhatIsServed(t *testing.T) {
+	yes, node, port, name := true, "node1", int32(8080), "http"
+	slice := func() *discoveryv1.EndpointSlice {
+		ready, nodeName := yes, node
+		return &discoveryv1.EndpointSlice{
+			ObjectMeta: metav1.ObjectMeta{
+				Namespace: "default", Name: "web-1", ManagedFields: []metav1.ManagedFieldsEntry{{}},
+				Labels:      map[string]string{discoveryv1.LabelServiceName: "web", v1alpha1.LabelServiceProxyName: "servicegroup", "app": "x"},
+				Annotations: map[string]string{corev1.EndpointsLastChangeTriggerTime: "2026-01-01T00:00:00Z", "note": "x"},
+			},
+			AddressType: discoveryv1.AddressTypeIPv4,
+			Ports:       []discoveryv1.EndpointPort{{Name: &name, Port: &port}},
+			Endpoints: []discoveryv1.Endpoint{{
+				Addresses: []string{"10.244.0.1"}, NodeName: &nodeName, TargetRef: &corev1.ObjectReference{Name: "pod"},
+				Conditions: discoveryv1.EndpointConditions{Ready: &ready},
+				Hints:      &discoveryv1.EndpointHints{ForZones: []discoveryv1.ForZone{{Name: "zone-a"}}},
+			}},
+		}
+	}
+	service := &corev1.Service{Spec: corev1.ServiceSpec{ClusterIP: "10.96.0.1", Ports: []corev1.ServicePort{{Name: "http", Port: 80}}}}
+	thisNode := proxy.Node{Name: node, Zone: "zone-a"}
+	want := proxy.Build(service, []*discoveryv1.EndpointSlice{slice()}, thisNode)
+
+	first, second := slice(), slice()
+	for _, obj := range []any{first, second} {
+		if _, err := slim(obj); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := proxy.Build(service, []*discoveryv1.EndpointSlice{first}, thisNode); !reflect.DeepEqual(got, want) {
+		t.Errorf("what is left serves %+v, want %+v", got, want)
+	}
+	if first.Labels["app"] != "" || first.Annotations["note"] != "" || first.ManagedFields != nil || first.Endpoints[0].TargetRef != nil {
+		t.Errorf("left: %+v", first)
+	}
+	if serviceOf(first).Name != "web" || first.Annotations[corev1.EndpointsLastChangeTriggerTime] == "" {
+		t.Errorf("lost: %+v", first.ObjectMeta)
+	}
+	a, b := first.Endpoints[0], second.Endpoints[0]
+	if a.NodeName != b.NodeName || a.Conditions.Ready != b.Conditions.Ready {
+		t.Error("two slices do not share what they say alike")
 	}
 }

@@ -10,7 +10,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
@@ -132,28 +131,6 @@ func (w *watcher) start(stop <-chan struct{}) bool {
 func (w *watcher) ours(labels map[string]string) bool {
 	name, named := labels[v1alpha1.LabelServiceProxyName]
 	return name == v1alpha1.ServiceProxyName || w.mode == ModeAll && !named
-}
-
-// slim takes out what the agent never reads before an object enters the cache.
-func slim(obj any) (any, error) {
-	if accessor, err := meta.Accessor(obj); err == nil {
-		accessor.SetManagedFields(nil)
-		accessor.SetOwnerReferences(nil)
-		accessor.SetFinalizers(nil)
-	}
-	switch o := obj.(type) {
-	case *corev1.Node:
-		o.Annotations = nil
-		o.Spec = corev1.NodeSpec{PodCIDRs: o.Spec.PodCIDRs, Taints: o.Spec.Taints}
-		o.Status = corev1.NodeStatus{Addresses: o.Status.Addresses}
-	case *discoveryv1.EndpointSlice:
-		for i := range o.Endpoints {
-			o.Endpoints[i].TargetRef = nil
-			o.Endpoints[i].Zone = nil
-			o.Endpoints[i].Hostname = nil
-		}
-	}
-	return obj, nil
 }
 
 // onEvery calls mark with the object of each event: for an update with both the old and the new one,
