@@ -23,8 +23,8 @@ func ready(address, node string) endpoint {
 	return endpoint{address: address, node: node, ready: ptr.To(true), serving: ptr.To(true)}
 }
 
-func unready(address, node string) endpoint {
-	return endpoint{address: address, node: node, ready: ptr.To(false), serving: ptr.To(false)}
+func unready(address string) endpoint {
+	return endpoint{address: address, node: "node1", ready: ptr.To(false), serving: ptr.To(false)}
 }
 
 func draining(address, node string) endpoint {
@@ -124,7 +124,7 @@ func TestEndpointsOfAFrontend(t *testing.T) {
 	}{
 		{
 			"ready endpoints of all slices, sorted", web(),
-			[]*discoveryv1.EndpointSlice{slice(ready("10.244.0.3", "node1")), slice(ready("10.244.0.1", "node2"), unready("10.244.0.2", "node1"))},
+			[]*discoveryv1.EndpointSlice{slice(ready("10.244.0.3", "node1")), slice(ready("10.244.0.1", "node2"), unready("10.244.0.2"))},
 			[]string{vip + "1 3", nodePort + "1 3"},
 		},
 		{"no slice", web(), nil, []string{vip + "reject", nodePort + "reject"}},
@@ -135,7 +135,7 @@ func TestEndpointsOfAFrontend(t *testing.T) {
 		},
 		{
 			"draining endpoints serve only when none is ready", web(),
-			[]*discoveryv1.EndpointSlice{slice(draining("10.244.0.1", "node1"), draining("10.244.0.2", "node2"), unready("10.244.0.3", "node1"))},
+			[]*discoveryv1.EndpointSlice{slice(draining("10.244.0.1", "node1"), draining("10.244.0.2", "node2"), unready("10.244.0.3"))},
 			[]string{vip + "1 2", nodePort + "1 2"},
 		},
 		{
@@ -201,7 +201,7 @@ func TestEndpointsOfAFrontend(t *testing.T) {
 		},
 		{
 			"hints of endpoints that are not ready do not count", web(),
-			[]*discoveryv1.EndpointSlice{slice(ready("10.244.0.1", "node1").hint("zone-a"), ready("10.244.0.2", "node2").hint("zone-b"), unready("10.244.0.3", "node1"))},
+			[]*discoveryv1.EndpointSlice{slice(ready("10.244.0.1", "node1").hint("zone-a"), ready("10.244.0.2", "node2").hint("zone-b"), unready("10.244.0.3"))},
 			[]string{vip + "1", nodePort + "1"},
 		},
 		{"headless", web(func(s *corev1.Service) { s.Spec.ClusterIP = corev1.ClusterIPNone }), nil, nil},
@@ -305,7 +305,7 @@ func TestHealthCheckCountsTheReadyPodsOfThisNode(t *testing.T) {
 		s.Spec.Ports = append(s.Spec.Ports, corev1.ServicePort{Name: "http", Port: 81})
 	})
 	endpoints := []*discoveryv1.EndpointSlice{slice(
-		ready("10.244.0.1", "node1"), ready("10.244.0.2", "node1"), unready("10.244.0.3", "node1"),
+		ready("10.244.0.1", "node1"), ready("10.244.0.2", "node1"), unready("10.244.0.3"),
 		draining("10.244.0.4", "node1"), ready("10.244.0.5", "node2"))}
 	got := Build(service, endpoints, thisNode())
 	if got.HealthCheckNodePort != 31000 || got.LocalReady != 2 {

@@ -193,9 +193,9 @@ func eventually(t *testing.T, what string, check func() error) time.Duration {
 	}
 }
 
-func (b *bed) awaitEndpoints(t *testing.T, vip string, want []netip.Addr) time.Duration {
+func (b *bed) awaitEndpoints(t *testing.T, vip string, want []netip.Addr) {
 	t.Helper()
-	return eventually(t, "waiting for endpoints", func() error {
+	eventually(t, "waiting for endpoints", func() error {
 		if got := sorted(b.programmed(t, vip)); !slices.Equal(got, sorted(want)) {
 			return fmt.Errorf("%s leads to %v, want %v", vip, got, want)
 		}
