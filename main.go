@@ -165,6 +165,7 @@ func newAgentCommand(c *common) *cobra.Command {
 	flags.StringVar(&options.PodBridge, "pod-bridge-interface", "", "bridge of this node's pods, for --detect-local-mode=BridgeInterface")
 	flags.StringVar(&options.PodInterfacePrefix, "pod-interface-name-prefix", "", "what the names of the pods' interfaces begin with, for --detect-local-mode=InterfaceNamePrefix")
 	flags.BoolVar(&options.MasqueradeAll, "masquerade-all", false, "masquerade every connection to a virtual IP")
+	flags.StringVar(&options.LeaseNamespace, "lease-namespace", os.Getenv("POD_NAMESPACE"), "namespace of the Lease in which the agent reports what it has programmed; default: the environment's POD_NAMESPACE, without it the agent does not report")
 	flags.StringVar(&metricsAddress, "metrics-bind-address", ":10249", "address for /metrics; 0 turns it off")
 	flags.StringVar(&healthAddress, "health-bind-address", ":10256", "address for /healthz and /livez; 0 turns it off")
 	cmd.AddCommand(&cobra.Command{

@@ -25,6 +25,7 @@ type Agent struct {
 	metrics *metrics
 	health  health
 	checks  *healthChecks
+	reports *reporter
 
 	tables *nft.Tables
 	// port is where tables writes from, so that the guard knows its own notifications.
@@ -65,6 +66,7 @@ func New(options Options) (*Agent, error) {
 	}
 	a := &Agent{options: options, watcher: w, metrics: m, nodePorts: nodePorts, ignored: map[types.NamespacedName]int{}}
 	a.checks = newHealthChecks(a.health.healthy)
+	a.reports = newReporter(&options)
 	return a, nil
 }
 
@@ -99,6 +101,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	if !a.watcher.start(ctx.Done()) {
 		return nil
+	}
+	if a.options.LeaseNamespace != "" {
+		go a.reports.run(ctx)
 	}
 	a.loop(ctx)
 	return nil
@@ -212,6 +217,7 @@ func (a *Agent) sync() error {
 	a.answerHealthChecks(update.Services)
 	a.metrics.synced(full, a.state.Len(), started, taken.triggers)
 	a.health.succeeded()
+	a.reports.set(taken.seen)
 	a.failures = 0
 	return nil
 }

@@ -7,6 +7,7 @@
 // minimum period to wait for. Nothing is written before every informer has synced. After a failed
 // transaction everything is built and written anew, with growing pauses.
 //
-// The package reads the API and never writes it. What is decided about endpoints is in
+// The package reads the API and writes nothing there but a Lease of the node's own, which says what
+// has been programmed. What is decided about endpoints is in
 // internal/proxy, what is written for it in internal/ruleset, and how in internal/nft.
 package node

@@ -258,3 +258,13 @@ func TestSlimKeepsWhatIsServed(t *testing.T) {
 		t.Error("two slices do not share what they say alike")
 	}
 }
+
+func TestNewestResourceVersion(t *testing.T) {
+	for _, test := range []struct{ a, b, want string }{
+		{"9", "10", "10"}, {"10", "9", "10"}, {"", "7", "7"}, {"7", "", "7"}, {"7", "opaque", "7"}, {"opaque", "7", "7"}, {"", "", ""},
+	} {
+		if got := newest(test.a, test.b); got != test.want {
+			t.Errorf("newest of %q and %q is %q, want %q", test.a, test.b, got, test.want)
+		}
+	}
+}

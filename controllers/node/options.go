@@ -45,6 +45,10 @@ type Options struct {
 	// MasqueradeAll masquerades every connection to a virtual IP, whatever its source.
 	MasqueradeAll bool
 
+	// LeaseNamespace is the namespace of the Lease in which the agent reports what it has programmed.
+	// Empty: it does not report.
+	LeaseNamespace string
+
 	// Registerer takes the agent's metrics. Default: a registry of its own.
 	Registerer prometheus.Registerer
 

@@ -46,6 +46,8 @@ type changes struct {
 	services map[types.NamespacedName]struct{}
 	// triggers are when the changes of endpoints were caused, as the slices say.
 	triggers []time.Time
+	// seen are the newest resource versions that this and all changes before it brought.
+	seen revisions
 	// node says that the node's addresses, its zone or the Service ranges may have changed.
 	node bool
 }
@@ -189,29 +191,45 @@ func indexByService(obj any) ([]string, error) {
 }
 
 func (w *watcher) markService(obj any) {
-	if service, ok := obj.(*corev1.Service); ok && w.ours(service.Labels) {
-		w.mark(types.NamespacedName{Namespace: service.Namespace, Name: service.Name})
+	service, ok := obj.(*corev1.Service)
+	if !ok {
+		return
 	}
+	w.note(func(c *changes) {
+		c.seen.services = newest(c.seen.services, service.ResourceVersion)
+		if w.ours(service.Labels) {
+			c.services[types.NamespacedName{Namespace: service.Namespace, Name: service.Name}] = struct{}{}
+		}
+	})
 }
 
 func (w *watcher) markSlice(obj any) {
-	if slice, ok := obj.(*discoveryv1.EndpointSlice); ok && w.ours(slice.Labels) {
-		w.mark(serviceOf(slice))
+	slice, ok := obj.(*discoveryv1.EndpointSlice)
+	if !ok {
+		return
 	}
+	w.note(func(c *changes) {
+		c.seen.slices = newest(c.seen.slices, slice.ResourceVersion)
+		if w.ours(slice.Labels) {
+			c.services[serviceOf(slice)] = struct{}{}
+		}
+	})
 }
 
 func (w *watcher) mark(names ...types.NamespacedName) {
-	w.mu.Lock()
-	for _, name := range names {
-		w.changed.services[name] = struct{}{}
-	}
-	w.mu.Unlock()
-	w.signal()
+	w.note(func(c *changes) {
+		for _, name := range names {
+			c.services[name] = struct{}{}
+		}
+	})
 }
 
-func (w *watcher) markNode() {
+func (w *watcher) markNode() { w.note(func(c *changes) { c.node = true }) }
+
+// note adds to what changed, as a whole: what is reported as seen must be taken along with it.
+func (w *watcher) note(add func(c *changes)) {
 	w.mu.Lock()
-	w.changed.node = true
+	add(&w.changed)
 	w.mu.Unlock()
 	w.signal()
 }
@@ -228,7 +246,7 @@ func (w *watcher) take() changes {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	taken := w.changed
-	w.changed = changes{services: map[types.NamespacedName]struct{}{}}
+	w.changed = changes{services: map[types.NamespacedName]struct{}{}, seen: taken.seen}
 	return taken
 }
 
