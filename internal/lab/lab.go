@@ -24,6 +24,8 @@ type Lab struct {
 	clients  map[string]*Host
 	nextNode int // for pods that name no node
 	dns      *Host
+
+	kubelets *kubelets // nil unless asked for
 }
 
 // Options say what a lab has. The zero value is one node, IPv4 Services, and none of the project's
@@ -42,6 +44,8 @@ type Options struct {
 	ManagerArgs, AgentArgs []string
 	// ControllerManager starts kube-controller-manager.
 	ControllerManager bool
+	// Kubelets runs the Pods that others create, such as kube-controller-manager for a Deployment.
+	Kubelets bool
 	// KubeProxyMode starts kube-proxy on every node: iptables or nftables; "" for none.
 	KubeProxyMode string
 	// CoreDNS starts CoreDNS on the fabric.
@@ -95,6 +99,11 @@ func (l *Lab) startNodes(ctx context.Context) error {
 }
 
 func (l *Lab) startControllers(ctx context.Context) error {
+	if l.options.Kubelets {
+		if err := l.startKubelets(ctx); err != nil {
+			return err
+		}
+	}
 	if l.options.ControllerManager {
 		if _, err := l.StartControllerManager(ctx); err != nil {
 			return err
@@ -169,7 +178,7 @@ func (l *Lab) Client(name string) (*Host, error) {
 
 // Close ends all programs and removes everything.
 func (l *Lab) Close() error {
-	var problems []error
+	problems := []error{l.kubelets.close()}
 	if l.ControlPlane != nil {
 		problems = append(problems, l.ControlPlane.Close())
 	}

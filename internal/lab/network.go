@@ -173,6 +173,20 @@ func (n *Network) AddClient(name string, options ClientOptions) (*Host, error) {
 	return host, nil
 }
 
+// AddRoute sends an outside client's packets for the prefix to a node, as the router of a
+// load-balancer address would.
+func (h *Host) AddRoute(to netip.Prefix, via *Node) error {
+	gateway := via.IPv4
+	if to.Addr().Is6() {
+		gateway = via.IPv6
+	}
+	err := wiring{namespace: h.namespace, link: "eth0", routes: []route{{to: to, gateway: gateway}}}.apply()
+	if err != nil {
+		return fmt.Errorf("adding a route to %s on %s: %w", to, h.Name, err)
+	}
+	return nil
+}
+
 // connect creates a host and plugs it into the fabric.
 func (n *Network) connect(name string, number int, sysctls []string) (*Host, error) {
 	v4, v6 := fabricAddresses(number)

@@ -35,6 +35,14 @@ type PodSpec struct {
 	OwnerReferences []metav1.OwnerReference
 }
 
+// hostName is unique in the lab.
+func (s PodSpec) hostName() string {
+	if s.Namespace == metav1.NamespaceDefault {
+		return s.Name
+	}
+	return s.Namespace + "." + s.Name
+}
+
 // Pod is a running pod: a Pod object and the servers it tells of.
 type Pod struct {
 	*Workload
@@ -59,11 +67,7 @@ func (l *Lab) RunPod(ctx context.Context, spec PodSpec) (*Pod, error) {
 	if err != nil {
 		return nil, fmt.Errorf("running pod %s: %w", spec.Name, err)
 	}
-	name := spec.Name
-	if spec.Namespace != metav1.NamespaceDefault {
-		name = spec.Namespace + "." + spec.Name
-	}
-	workload, err := node.AddPod(name, spec.Ports...)
+	workload, err := node.AddPod(spec.hostName(), spec.Ports...)
 	if err != nil {
 		return nil, err
 	}

@@ -120,6 +120,9 @@ func (w *Workload) Drain(ctx context.Context) error {
 
 // Remove stops the pod's servers, cutting off their connections, and takes it off the network.
 func (w *Workload) Remove() error {
+	if w == nil {
+		return nil
+	}
 	w.Node.network.mu.Lock()
 	defer w.Node.network.mu.Unlock()
 	if w.Node.pods[w.number] != w {

@@ -43,7 +43,7 @@ var theCluster = sync.OnceValues(func() (*cluster, error) {
 		ControlPlaneOptions: lab.ControlPlaneOptions{DualStack: true},
 		Nodes:               3,
 		Manager:             true, Agents: true,
-		ControllerManager: true, CoreDNS: true,
+		ControllerManager: true, Kubelets: true, CoreDNS: true,
 	})
 	if err != nil {
 		return nil, err
