@@ -12,12 +12,13 @@ func (l *Lab) LaunchAgent(node *Node) (*Process, error) {
 	return l.ControlPlane.launch(agent)
 }
 
-// LaunchKubeProxy is [Lab.StartKubeProxy] without the waiting.
-func (l *Lab) LaunchKubeProxy(node *Node, mode string) (*Process, error) {
+// LaunchKubeProxy is [Lab.StartKubeProxy] without the waiting, and with more arguments.
+func (l *Lab) LaunchKubeProxy(node *Node, mode string, args ...string) (*Process, error) {
 	proxy, err := l.ControlPlane.kubeProxyProgram(node, mode)
 	if err != nil {
 		return nil, err
 	}
+	proxy.args = append(proxy.args, args...)
 	return l.ControlPlane.launch(proxy)
 }
 

@@ -26,7 +26,7 @@ func (b *bed) change(ctx context.Context, s sink, c *contender) error {
 		return err
 	}
 	var syncs, written, answered []time.Duration
-	err = b.repeat(ctx, c, func(i int) error {
+	err = b.repeat(func(i int) error {
 		sync, err := b.changeCounted(ctx, c, metrics, &before, i)
 		syncs = append(syncs, sync)
 		return err
@@ -34,7 +34,7 @@ func (b *bed) change(ctx context.Context, s sink, c *contender) error {
 	if err != nil {
 		return err
 	}
-	err = b.repeat(ctx, c, func(int) error {
+	err = b.repeat(func(int) error {
 		write, answer, err := b.changeProbe(ctx, c)
 		written, answered = append(written, write), append(answered, answer)
 		return err
@@ -51,16 +51,12 @@ func (b *bed) change(ctx context.Context, s sink, c *contender) error {
 	return nil
 }
 
-// repeat calls run as often as the options say, and less often where that takes too long. In front of
-// each call the proxy gets its pause.
-func (b *bed) repeat(ctx context.Context, c *contender, run func(i int) error) error {
+// repeat calls run as often as the options say, and less often where that takes too long.
+func (b *bed) repeat(run func(i int) error) error {
 	started := time.Now()
 	for i := range b.options.changes {
 		if i >= b.options.slowChanges && time.Since(started) > b.options.changeBudget {
 			return nil
-		}
-		if err := stay(ctx, c.pause); err != nil {
-			return err
 		}
 		if err := run(i); err != nil {
 			return err

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/servicegroup-dev/servicegroup/internal/lab"
 )
@@ -26,9 +25,6 @@ type contender struct {
 	// and of those for a change.
 	metrics        string
 	syncs, changes series
-	// pause is the time it gets between two changes: kube-proxy syncs at most once a second, which
-	// is a setting and not its speed. For a change right behind another this comes on top.
-	pause time.Duration
 
 	node   *lab.Node
 	client *lab.Host
@@ -41,11 +37,13 @@ func contenders(l *lab.Lab) []*contender {
 	kubeProxy := func(name, mode, tool string) *contender {
 		return &contender{
 			name: name, tool: tool, iptables: mode == "iptables",
-			launch:  func(node *lab.Node) (*lab.Process, error) { return l.LaunchKubeProxy(node, mode) },
+			launch: func(node *lab.Node) (*lab.Process, error) {
+				// It syncs once a second unless told otherwise, which is a setting and not its speed.
+				return l.LaunchKubeProxy(node, mode, "--"+mode+"-min-sync-period=0s")
+			},
 			metrics: kubeProxyMetrics,
 			syncs:   series{"kubeproxy_sync_proxy_rules_duration_seconds", `ip_family="IPv4"`},
 			changes: series{"kubeproxy_sync_proxy_rules_duration_seconds", `ip_family="IPv4"`},
-			pause:   1100 * time.Millisecond,
 		}
 	}
 	return []*contender{

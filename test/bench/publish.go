@@ -58,9 +58,9 @@ within a row and not with other machines. Measured on %s:
   processes (nft, iptables-restore), memory does not.
 - **One of ten endpoints changed** is by the proxy's own metrics, a change at a time and with no other load; %d changes, or
   at least %d where they take longer than %s.
-- **API write to first answer** is seen from outside, at a Service with one endpoint, which a write exchanges. kube-proxy gets
-  a pause of 1.1 s in front of each change, or its minimum sync period of 1 s would be added to its figures; in a cluster
-  where endpoints change all the time it is. The agent gets no pause.
+- **API write to first answer** is seen from outside, at a Service with one endpoint, which a write exchanges.
+- kube-proxy runs with a minimum sync period of 0, which favours it: by default it syncs once a second at most, so that a
+  change behind another waits up to a second longer than the table says. All else is its default.
 - **Connections** are made by %d clients at a time, to all Services in turn, from a pod on the proxy's node to endpoints on
   another machine; the client waits for the answer and ends the connection by a reset. The proxies take turns, %d slots of
   %s each, so that others' work on the machine hits all alike. CPU time per connection is that of client, server and the

@@ -23,18 +23,6 @@ func every(ctx context.Context, interval time.Duration, try func() (done bool, e
 	}
 }
 
-// stay lets the time pass that a proxy takes between two syncs.
-func stay(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-timer.C:
-		return nil
-	}
-}
-
 // untilCount reads a histogram until it has observed at least so many, with a bound.
 func (s *scraper) untilCount(ctx context.Context, want series, count int, bound time.Duration) (reading, error) {
 	ctx, cancel := context.WithTimeout(ctx, bound)
