@@ -10,6 +10,7 @@ const (
 	agentHealth   = "http://127.0.0.1:10256/healthz"
 	// Not 10256 and 10249, which are the agent's when both run on a node.
 	kubeProxyHealth  = "127.0.0.1:10356"
+	kubeProxyMetrics = "127.0.0.1:10349"
 	coreDNSReadyPort = 8181
 
 	etcdURL     = "http://127.0.0.1:2379"
@@ -128,7 +129,7 @@ func (c *ControlPlane) kubeProxyProgram(node *Node, mode string) (program, error
 			"--proxy-mode", mode,
 			"--cluster-cidr", ClusterCIDRv4 + "," + ClusterCIDRv6,
 			"--healthz-bind-address", kubeProxyHealth,
-			"--metrics-bind-address", "127.0.0.1:10349",
+			"--metrics-bind-address", kubeProxyMetrics,
 			// Only the initial network namespace may change these.
 			"--conntrack-max-per-core", "0", "--conntrack-min", "0",
 			"--conntrack-tcp-timeout-established", "0", "--conntrack-tcp-timeout-close-wait", "0",

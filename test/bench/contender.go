@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/servicegroup-dev/servicegroup/internal/lab"
 )
@@ -39,7 +40,7 @@ func contenders(l *lab.Lab) []*contender {
 			name: name, tool: tool, iptables: mode == "iptables",
 			launch: func(node *lab.Node) (*lab.Process, error) {
 				// It syncs once a second unless told otherwise, which is a setting and not its speed.
-				return l.LaunchKubeProxy(node, mode, "--"+mode+"-min-sync-period=0s")
+				return l.LaunchKubeProxy(node, mode, time.Millisecond)
 			},
 			metrics: kubeProxyMetrics,
 			syncs:   series{"kubeproxy_sync_proxy_rules_duration_seconds", `ip_family="IPv4"`},

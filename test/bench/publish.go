@@ -59,7 +59,7 @@ within a row and not with other machines. Measured on %s:
 - **One of ten endpoints changed** is by the proxy's own metrics, a change at a time and with no other load; %d changes, or
   at least %d where they take longer than %s.
 - **API write to first answer** is seen from outside, at a Service with one endpoint, which a write exchanges.
-- kube-proxy runs with a minimum sync period of 0, which favours it: by default it syncs once a second at most, so that a
+- kube-proxy runs with a minimum sync period of 1 ms, which favours it: by default it syncs once a second at most, so that a
   change behind another waits up to a second longer than the table says. All else is its default.
 - **Connections** are made by %d clients at a time, to all Services in turn, from a pod on the proxy's node to endpoints on
   another machine; the client waits for the answer and ends the connection by a reset. The proxies take turns, %d slots of
