@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/spf13/cobra"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/client-go/kubernetes"
@@ -109,6 +110,7 @@ func newManagerCommand(c *common) *cobra.Command {
 	flags.StringVar(&probeAddress, "health-probe-bind-address", ":8081", "address for /healthz and /readyz; 0 turns it off")
 	flags.BoolVar(&elect, "leader-elect", false, "work only while holding a lease, so that several managers can run")
 	flags.StringVar(&electionNamespace, "leader-elect-namespace", "", "namespace of the lease; default: the pod's own")
+	flags.StringVar(&options.LeaseNamespace, "lease-namespace", os.Getenv("POD_NAMESPACE"), "namespace of the Leases in which the agents report what they have programmed; default: the environment's POD_NAMESPACE, without it there is no condition Programmed")
 	flags.IntVar(&options.Concurrency, "concurrency", 0, "ServiceGroups reconciled at once; 0 is the default")
 	flags.Float32Var(&qps, "kube-api-qps", 100, "requests a second to the API server, with bursts of twice as many")
 	return cmd
@@ -119,6 +121,9 @@ func runManager(ctx context.Context, config *rest.Config, options servicegroup.O
 	utilruntime.Must(clientgoscheme.AddToScheme(managerOptions.Scheme))
 	utilruntime.Must(v1alpha1.AddToScheme(managerOptions.Scheme))
 	managerOptions.Cache = servicegroup.CacheOptions()
+	if options.LeaseNamespace != "" {
+		managerOptions.Cache.ByObject[&coordinationv1.Lease{}] = servicegroup.LeaseCache(options.LeaseNamespace)
+	}
 	mgr, err := ctrl.NewManager(config, managerOptions)
 	if err != nil {
 		return fmt.Errorf("starting the manager: %w", err)

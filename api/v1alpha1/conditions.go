@@ -6,6 +6,11 @@ const (
 	// for are written. While it is False, what was served before goes on being served.
 	ConditionAccepted = "Accepted"
 
+	// ConditionProgrammed is True when every node agent that reports has programmed the Service and
+	// EndpointSlices that were written for this generation of the spec. It is there only where the
+	// manager is told where the agents report.
+	ConditionProgrammed = "Programmed"
+
 	// ConditionReady is True when every port has at least one ready endpoint.
 	ConditionReady = "Ready"
 )
@@ -27,6 +32,17 @@ const (
 	ReasonClusterIPUnavailable = "ClusterIPUnavailable"
 	// ReasonRefused: the API server refused the generated Service for a reason not listed above.
 	ReasonRefused = "Refused"
+)
+
+// Reasons of ConditionProgrammed, besides ReasonNotAccepted.
+const (
+	// ReasonProgrammed: every agent has it.
+	ReasonProgrammed = "Programmed"
+	// ReasonPending: at least one agent does not have it yet; the message names the nodes once they
+	// have had enough time.
+	ReasonPending = "Pending"
+	// ReasonNoAgents: no agent reports.
+	ReasonNoAgents = "NoAgents"
 )
 
 // Reasons of ConditionReady.

@@ -5,6 +5,10 @@ const (
 	// group whose pods the slice lists.
 	LabelGroup = "net.servicegroup.dev/group"
 
+	// LabelServiceGroup is set on every Service and EndpointSlice the operator writes; its value is
+	// the name of the ServiceGroup.
+	LabelServiceGroup = "net.servicegroup.dev/servicegroup"
+
 	// LabelServiceProxyName is the core label by which kube-proxy and other proxies leave a
 	// Service to somebody else. (k8s.io/kube-proxy, apis.LabelServiceProxyName)
 	LabelServiceProxyName = "service.kubernetes.io/service-proxy-name"

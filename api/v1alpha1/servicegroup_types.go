@@ -3,7 +3,6 @@ package v1alpha1
 import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
 // ServiceGroup is one entry point (one virtual IP, one set of NodePorts, one load-balancer address,
@@ -59,6 +58,8 @@ type ServiceGroupList struct {
 // +kubebuilder:validation:XValidation:rule="!has(self.clusterIPs) || !has(self.clusterIP) || self.clusterIPs[0] == self.clusterIP",message="clusterIPs[0] must equal clusterIP; set one of the two"
 // +kubebuilder:validation:XValidation:rule="!has(self.externalTrafficPolicy) || self.type != 'ClusterIP'",message="externalTrafficPolicy needs an entry from outside; set type to NodePort or LoadBalancer, or remove externalTrafficPolicy"
 // +kubebuilder:validation:XValidation:rule="!has(self.sessionAffinityConfig) || self.sessionAffinity == 'ClientIP'",message="sessionAffinityConfig needs sessionAffinity: ClientIP"
+// +kubebuilder:validation:XValidation:rule="self.type == 'LoadBalancer' || !(has(self.loadBalancerClass) || has(self.loadBalancerSourceRanges) || has(self.allocateLoadBalancerNodePorts))",message="loadBalancerClass, loadBalancerSourceRanges and allocateLoadBalancerNodePorts need type: LoadBalancer; set the type or remove them"
+// +kubebuilder:validation:XValidation:rule="!has(self.healthCheckNodePort) || (self.type == 'LoadBalancer' && has(self.externalTrafficPolicy) && self.externalTrafficPolicy == 'Local')",message="healthCheckNodePort needs type: LoadBalancer and externalTrafficPolicy: Local; set both or remove it"
 type ServiceGroupSpec struct {
 	// type is how the entry point is reached: ClusterIP from inside the cluster; NodePort in
 	// addition on a port of every node; LoadBalancer in addition on an address that a
@@ -139,171 +140,67 @@ type ServiceGroupSpec struct {
 	// +kubebuilder:validation:Enum=Cluster;Local
 	// +optional
 	InternalTrafficPolicy *corev1.ServiceInternalTrafficPolicy `json:"internalTrafficPolicy,omitempty"`
-}
 
-// Group is a set of pods.
-type Group struct {
-	// name identifies the group in ports[].backends and in status.
+	// trafficDistribution says which of the pods a node prefers: PreferSameZone (PreferClose is its
+	// older name) those of its own zone, PreferSameNode those on the node itself, as long as there
+	// are ready ones. Default: no preference.
+	// +kubebuilder:validation:Enum=PreferClose;PreferSameZone;PreferSameNode
+	// +optional
+	TrafficDistribution *string `json:"trafficDistribution,omitempty"`
+
+	// publishNotReadyAddresses makes every pod that has an address an endpoint that is ready,
+	// whatever its readiness probe says: for pods that must find each other before they are ready.
+	// +optional
+	PublishNotReadyAddresses bool `json:"publishNotReadyAddresses,omitempty"`
+
+	// loadBalancerClass names the load-balancer controller that is to serve the generated Service,
+	// such as service.k8s.io/nlb. It needs type LoadBalancer and cannot change while the type stays.
+	// Default: the cluster's own.
 	// +kubebuilder:validation:MinLength=1
-	// +kubebuilder:validation:MaxLength=50
-	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
-	// +required
-	Name string `json:"name"`
-
-	// selector says which pods belong to the group: those that have every label of matchLabels
-	// and satisfy every one of matchExpressions.
-	// +kubebuilder:validation:XValidation:rule="(has(self.matchLabels) && size(self.matchLabels) > 0) || (has(self.matchExpressions) && size(self.matchExpressions) > 0)",message="an empty selector would select every pod of the namespace; give at least one of matchLabels or matchExpressions"
-	// +required
-	Selector metav1.LabelSelector `json:"selector"`
-}
-
-// Port is a port of the entry point.
-type Port struct {
-	// name identifies the port; it may be left out when there is only one. It is the port name of
-	// the generated Service and its EndpointSlices.
-	// +kubebuilder:validation:MinLength=1
-	// +kubebuilder:validation:MaxLength=63
-	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
+	// +kubebuilder:validation:MaxLength=317
 	// +optional
-	Name string `json:"name,omitempty"`
+	LoadBalancerClass *string `json:"loadBalancerClass,omitempty"`
 
-	// protocol of the port.
-	// +kubebuilder:validation:Enum=TCP;UDP;SCTP
-	// +kubebuilder:default=TCP
-	// +optional
-	Protocol corev1.Protocol `json:"protocol,omitempty"`
-
-	// appProtocol is the application protocol, handed on to whoever reads the generated Service,
-	// such as an Ingress controller; for example kubernetes.io/h2c.
-	// +kubebuilder:validation:MaxLength=253
-	// +optional
-	AppProtocol *string `json:"appProtocol,omitempty"`
-
-	// port is the port number of the virtual IP.
-	// +kubebuilder:validation:Minimum=1
-	// +kubebuilder:validation:Maximum=65535
-	// +required
-	Port int32 `json:"port"`
-
-	// targetPort is the port of the pods, by number or by the name of a container port; backends
-	// may say otherwise for a group. Default: the value of port.
-	// +kubebuilder:validation:XIntOrString
-	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]{0,13}[a-z0-9])?$`
-	// +optional
-	TargetPort *intstr.IntOrString `json:"targetPort,omitempty"`
-
-	// nodePort is the port on every node, for type NodePort and LoadBalancer. Without it the API
-	// server allocates one. It must lie in the cluster's NodePort range (by default 30000-32767)
-	// and be free.
-	// +kubebuilder:validation:Minimum=1
-	// +kubebuilder:validation:Maximum=65535
-	// +optional
-	NodePort int32 `json:"nodePort,omitempty"`
-
-	// backends are the groups this port leads to. Default: every group.
+	// loadBalancerSourceRanges are the client addresses that may use the load balancer's addresses,
+	// as CIDRs. The node agent drops all others there, whether the load balancer does so or not. It
+	// needs type LoadBalancer. Default: everybody.
 	// +kubebuilder:validation:MinItems=1
-	// +kubebuilder:validation:MaxItems=16
-	// +listType=map
-	// +listMapKey=group
+	// +kubebuilder:validation:MaxItems=256
+	// +kubebuilder:validation:items:MaxLength=49
+	// +kubebuilder:validation:XValidation:rule="self.all(r, isCIDR(r))",message="must be address ranges, such as 192.0.2.0/24 or 2001:db8::/32"
+	// +listType=atomic
 	// +optional
-	Backends []Backend `json:"backends,omitempty"`
-}
+	LoadBalancerSourceRanges []string `json:"loadBalancerSourceRanges,omitempty"`
 
-// Backend is a group as the target of a port.
-type Backend struct {
-	// group is the name of one of spec.groups.
-	// +kubebuilder:validation:MinLength=1
-	// +kubebuilder:validation:MaxLength=50
-	// +required
-	Group string `json:"group"`
-
-	// targetPort is the port of this group's pods, by number or by the name of a container port.
-	// Default: targetPort of the port, and without that the port's number.
-	// +kubebuilder:validation:XIntOrString
-	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]{0,13}[a-z0-9])?$`
+	// allocateLoadBalancerNodePorts false gives the ports of type LoadBalancer no NodePorts, for load
+	// balancers that do not need them; ports that name a nodePort keep it.
 	// +optional
-	TargetPort *intstr.IntOrString `json:"targetPort,omitempty"`
-}
+	AllocateLoadBalancerNodePorts *bool `json:"allocateLoadBalancerNodePorts,omitempty"`
 
-// SessionAffinityConfig holds the settings of session affinity.
-type SessionAffinityConfig struct {
-	// clientIP holds the settings of affinity by client address.
-	// +optional
-	ClientIP *ClientIPConfig `json:"clientIP,omitempty"`
-}
-
-// ClientIPConfig holds the settings of session affinity by client address.
-type ClientIPConfig struct {
-	// timeoutSeconds is how long after its last new connection a client keeps its pod, in seconds.
+	// healthCheckNodePort is the port on every node that tells a load balancer over HTTP whether the
+	// node has a ready pod. It needs type LoadBalancer with externalTrafficPolicy Local, and cannot
+	// change while those stay. Default: the API server allocates one.
 	// +kubebuilder:validation:Minimum=1
-	// +kubebuilder:validation:Maximum=86400
-	// +kubebuilder:default=10800
+	// +kubebuilder:validation:Maximum=65535
 	// +optional
-	TimeoutSeconds *int32 `json:"timeoutSeconds,omitempty"`
+	HealthCheckNodePort int32 `json:"healthCheckNodePort,omitempty"`
+
+	// serviceMetadata are labels and annotations for the generated Service, for whatever reads
+	// Services: load-balancer controllers, external-dns, dashboards.
+	// +optional
+	ServiceMetadata *ServiceMetadata `json:"serviceMetadata,omitempty"`
 }
 
-// ServiceGroupStatus is the entry point as served.
-type ServiceGroupStatus struct {
-	// conditions are Accepted and Ready.
-	// +listType=map
-	// +listMapKey=type
+// ServiceMetadata are labels and annotations of the generated Service.
+type ServiceMetadata struct {
+	// labels of the generated Service, in addition to the operator's own. Those by which Kubernetes
+	// and the operator tell whose a Service is cannot be set.
+	// +kubebuilder:validation:MaxProperties=64
 	// +optional
-	Conditions []metav1.Condition `json:"conditions,omitempty"`
+	Labels map[string]string `json:"labels,omitempty"`
 
-	// clusterIP is the virtual IP.
+	// annotations of the generated Service, in addition to the operator's own.
+	// +kubebuilder:validation:MaxProperties=64
 	// +optional
-	ClusterIP string `json:"clusterIP,omitempty"`
-
-	// clusterIPs are the virtual IPs, the primary first.
-	// +listType=atomic
-	// +optional
-	ClusterIPs []string `json:"clusterIPs,omitempty"`
-
-	// ports are the ports with their NodePorts, in the order of spec.ports.
-	// +listType=atomic
-	// +optional
-	Ports []PortStatus `json:"ports,omitempty"`
-
-	// portSummary is ports on one line, such as 80:30001/TCP,8080:30002/TCP.
-	// +optional
-	PortSummary string `json:"portSummary,omitempty"`
-
-	// loadBalancer is the load-balancer status of the generated Service.
-	// +optional
-	LoadBalancer corev1.LoadBalancerStatus `json:"loadBalancer,omitempty"`
-
-	// groups are the counts per group, in the order of spec.groups.
-	// +listType=map
-	// +listMapKey=name
-	// +optional
-	Groups []GroupStatus `json:"groups,omitempty"`
-
-	// groupSummary is the number of groups with a ready pod, of all groups, such as 2/2.
-	// +optional
-	GroupSummary string `json:"groupSummary,omitempty"`
-}
-
-// PortStatus is a port as served.
-type PortStatus struct {
-	// name of the port.
-	// +optional
-	Name string `json:"name,omitempty"`
-	// port number on the virtual IP.
-	Port int32 `json:"port"`
-	// protocol of the port.
-	Protocol corev1.Protocol `json:"protocol"`
-	// nodePort on every node; 0 when the type has none.
-	// +optional
-	NodePort int32 `json:"nodePort,omitempty"`
-}
-
-// GroupStatus counts the pods of a group.
-type GroupStatus struct {
-	// name of the group.
-	Name string `json:"name"`
-	// matched is the number of pods the selector matches that have an address and have not
-	// finished.
-	Matched int32 `json:"matched"`
-	// ready is how many of the matched pods are ready and not terminating.
-	Ready int32 `json:"ready"`
+	Annotations map[string]string `json:"annotations,omitempty"`
 }

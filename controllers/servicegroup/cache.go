@@ -1,6 +1,7 @@
 package servicegroup
 
 import (
+	"fmt"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -17,13 +18,17 @@ import (
 // only when they carry our labels; of pods and nodes the cache keeps only what makes endpoints, so
 // that the manager's memory depends little on what else runs in the cluster.
 func CacheOptions() cache.Options {
+	generated, err := labels.Parse(v1alpha1.LabelServiceGroup)
+	if err != nil { // it is a constant
+		panic(fmt.Sprintf("parsing the label of generated Services: %v", err))
+	}
 	return cache.Options{
 		DefaultTransform: cache.TransformStripManagedFields(),
 		ByObject: map[client.Object]cache.ByObject{
 			&corev1.Pod{}:  {Transform: trimPod},
 			&corev1.Node{}: {Transform: trimNode},
 			&corev1.Service{}: {
-				Label:     labels.SelectorFromSet(labels.Set{v1alpha1.LabelServiceProxyName: v1alpha1.ServiceProxyName}),
+				Label:     generated,
 				Transform: trimService,
 			},
 			&discoveryv1.EndpointSlice{}: {

@@ -32,6 +32,8 @@ type Reconciler struct {
 	trigger *endpointsliceutil.TriggerTimeTracker
 	index   *podIndex
 	memory  *memory
+	// agents is nil where nobody asks them what they have programmed.
+	agents  *agents
 	options Options
 }
 
@@ -84,9 +86,13 @@ func (r *Reconciler) reconcile(ctx context.Context, sg *v1alpha1.ServiceGroup) (
 		}
 		outcome.Members, outcome.Slices = endpoints.members, endpoints.slices
 	}
+	outcome.Programming = r.programming(&outcome)
 	wait, err := r.reconcileStatus(ctx, sg, plan.Status(outcome))
 	if err != nil {
 		return reconcile.Result{}, err
+	}
+	if outcome.Programming != nil && len(outcome.Programming.Behind) > 0 {
+		wait = sooner(wait, lookAgain)
 	}
 	return reconcile.Result{RequeueAfter: sooner(state.retryAfter, wait)}, nil
 }
@@ -103,6 +109,9 @@ func sooner(a, b time.Duration) time.Duration {
 func (r *Reconciler) forget(req reconcile.Request) {
 	r.index.set(req.NamespacedName, nil)
 	r.memory.forget(req.NamespacedName)
+	if r.agents != nil {
+		r.agents.forget(req.NamespacedName)
+	}
 	r.tracker.DeleteService(req.Namespace, req.Name)
 	r.trigger.DeleteService(req.Namespace, req.Name)
 }

@@ -40,7 +40,7 @@ func (r *Reconciler) reconcileEndpoints(ctx context.Context, svc *corev1.Service
 	if err != nil {
 		return endpointState{}, err
 	}
-	members, err := plan.Members(served, pods, nodes)
+	members, err := plan.Members(svc, served, pods, nodes)
 	if err != nil {
 		return endpointState{}, err
 	}

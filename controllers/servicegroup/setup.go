@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	endpointsliceutil "k8s.io/endpointslice/util"
@@ -46,6 +47,10 @@ type Options struct {
 	// RetryMin and RetryMax bound how often a refused Service is tried again while the spec stays
 	// the same; the wait doubles each time. Default 5 s and 5 min.
 	RetryMin, RetryMax time.Duration
+	// LeaseNamespace is where the agents report what they have programmed, from which the condition
+	// Programmed is computed; the manager's cache needs LeaseCache then. Empty: there is no such
+	// condition.
+	LeaseNamespace string
 	// Clock is for tests. Default: the real one.
 	Clock clock.PassiveClock
 }
@@ -99,22 +104,24 @@ func Setup(ctx context.Context, mgr manager.Manager, options Options) error {
 	}
 	r := newReconciler(mgr, pods, options)
 	cache := mgr.GetCache()
-	err = builder.ControllerManagedBy(mgr).Named(controllerName).
+	b := builder.ControllerManagedBy(mgr).Named(controllerName).
 		For(&v1alpha1.ServiceGroup{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		WatchesRawSource(source.Kind(cache, &corev1.Service{}, serviceHandler())).
 		WatchesRawSource(source.Kind(cache, &discoveryv1.EndpointSlice{}, sliceHandler(r.tracker, r.memory))).
 		WatchesRawSource(source.Kind(cache, &corev1.Pod{}, podHandler(r.index))).
 		WatchesRawSource(source.Kind(cache, &corev1.Node{}, nodeHandler(mgr.GetClient(), r.index))).
-		WithOptions(controller.Options{MaxConcurrentReconciles: options.Concurrency}).
-		Complete(r)
-	if err != nil {
+		WithOptions(controller.Options{MaxConcurrentReconciles: options.Concurrency})
+	if r.agents != nil {
+		b = b.WatchesRawSource(source.Kind(cache, &coordinationv1.Lease{}, r.agents.leaseHandler()))
+	}
+	if err := b.Complete(r); err != nil {
 		return fmt.Errorf("building the controller: %w", err)
 	}
 	return nil
 }
 
 func newReconciler(mgr manager.Manager, pods podLister, options Options) *Reconciler {
-	return &Reconciler{
+	r := &Reconciler{
 		client:  mgr.GetClient(),
 		live:    mgr.GetAPIReader(),
 		pods:    pods,
@@ -126,6 +133,10 @@ func newReconciler(mgr manager.Manager, pods podLister, options Options) *Reconc
 		memory:  newMemory(options),
 		options: options,
 	}
+	if options.LeaseNamespace != "" {
+		r.agents = newAgents(options.Clock)
+	}
+	return r
 }
 
 // Fields of the caches' own indexes.

@@ -81,7 +81,8 @@ func (endpointSlicePlanner) compute(req sliceRequest) (plan.Slices, error) {
 	record := &sliceRecord{}
 	// A library reconciler for every call: it keeps counts per Service, and ours are per group.
 	lib := endpointslice.NewReconciler(recordingClient{record: record}, nodeLister{nodes: req.nodes},
-		plan.MaxEndpointsPerSlice, endpointsliceutil.NewEndpointSliceTracker(), nil, nil, v1alpha1.ManagedBy)
+		plan.MaxEndpointsPerSlice, endpointsliceutil.NewEndpointSliceTracker(), nil, nil, v1alpha1.ManagedBy,
+		endpointslice.WithPreferSameTrafficDistributionEnabled(true))
 	if err := lib.Reconcile(logr.Discard(), req.service, req.pods, req.existing, req.trigger); err != nil {
 		return plan.Slices{}, err
 	}

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"sync"
 
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -124,8 +126,15 @@ func (c *ControlPlane) startAPIServer(ctx context.Context) error {
 	}
 	// A ready server creates the default namespace a moment later.
 	return process.await(ctx, func(ctx context.Context) error {
-		_, err := client.CoreV1().Namespaces().Get(ctx, metav1.NamespaceDefault, metav1.GetOptions{})
-		return err
+		namespaces := client.CoreV1().Namespaces()
+		if _, err := namespaces.Get(ctx, metav1.NamespaceDefault, metav1.GetOptions{}); err != nil {
+			return err
+		}
+		system := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: systemNamespace}}
+		if _, err := namespaces.Create(ctx, system, metav1.CreateOptions{}); !apierrors.IsAlreadyExists(err) {
+			return err
+		}
+		return nil
 	})
 }
 

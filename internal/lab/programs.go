@@ -6,8 +6,10 @@ import "fmt"
 
 const (
 	apiServerPort = 6443
-	managerHealth = "127.0.0.1:8081"
-	agentHealth   = "http://127.0.0.1:10256/healthz"
+	// systemNamespace is where manager and agents have their Leases.
+	systemNamespace = "servicegroup-system"
+	managerHealth   = "127.0.0.1:8081"
+	agentHealth     = "http://127.0.0.1:10256/healthz"
 	// Not 10256 and 10249, which are the agent's when both run on a node.
 	kubeProxyHealth  = "127.0.0.1:10356"
 	kubeProxyMetrics = "127.0.0.1:10349"
@@ -71,6 +73,7 @@ func (l *Lab) managerProgram() (program, error) {
 			"manager",
 			"--kubeconfig", l.ControlPlane.Kubeconfig(),
 			"--leader-elect=false",
+			"--lease-namespace=" + systemNamespace,
 			"--metrics-bind-address=0",
 			"--health-probe-bind-address=" + managerHealth,
 		}, l.options.ManagerArgs...),
@@ -88,6 +91,7 @@ func (l *Lab) agentProgram(node *Node) (program, error) {
 			"--kubeconfig", l.ControlPlane.Kubeconfig(),
 			"--node-name", node.Name,
 			"--cluster-cidr", ClusterCIDRv4 + "," + ClusterCIDRv6,
+			"--lease-namespace", systemNamespace,
 		}, l.options.AgentArgs...),
 		health: agentHealth,
 	}, err
@@ -128,6 +132,7 @@ func (c *ControlPlane) kubeProxyProgram(node *Node, mode string) (program, error
 			"--hostname-override", node.Name,
 			"--proxy-mode", mode,
 			"--cluster-cidr", ClusterCIDRv4 + "," + ClusterCIDRv6,
+			"--lease-namespace", systemNamespace,
 			"--healthz-bind-address", kubeProxyHealth,
 			"--metrics-bind-address", kubeProxyMetrics,
 			// Only the initial network namespace may change these.

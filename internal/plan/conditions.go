@@ -55,7 +55,10 @@ func conditions(o Outcome) []metav1.Condition {
 	}
 	ready := readyCondition(o)
 	accepted.ObservedGeneration, ready.ObservedGeneration = o.Group.Generation, o.Group.Generation
-	return []metav1.Condition{accepted, ready}
+	if o.Programming == nil {
+		return []metav1.Condition{accepted, ready}
+	}
+	return []metav1.Condition{accepted, programmedCondition(o, accepted.Status), ready}
 }
 
 func readyCondition(o Outcome) metav1.Condition {

@@ -27,9 +27,10 @@ type Membership struct {
 	LeftOut int32
 }
 
-// Members computes the members of every group of a served spec, in the order of its groups. A pod
-// on a node that does not exist is no endpoint, as in core: it is what a deleted node leaves behind.
-func Members(served Served, pods []*corev1.Pod, nodes Nodes) ([]Membership, error) {
+// Members computes the members of every group of what a Service serves, in the order of the groups.
+// A pod on a node that does not exist is no endpoint, as in core: it is what a deleted node leaves
+// behind. With publishNotReadyAddresses it is one all the same.
+func Members(svc *corev1.Service, served Served, pods []*corev1.Pod, nodes Nodes) ([]Membership, error) {
 	selectors, err := served.Selectors()
 	if err != nil {
 		return nil, err
@@ -45,20 +46,20 @@ func Members(served Served, pods []*corev1.Pod, nodes Nodes) ([]Membership, erro
 		}
 		for i := range selectors {
 			if selectors[i].Matches(labels.Set(pod.Labels)) {
-				members[i].add(pod, nodes)
+				members[i].add(pod, nodes[pod.Spec.NodeName] != nil || svc.Spec.PublishNotReadyAddresses)
 			}
 		}
 	}
 	return members, nil
 }
 
-func (m *Membership) add(pod *corev1.Pod, nodes Nodes) {
+func (m *Membership) add(pod *corev1.Pod, placed bool) {
 	m.Matched++
 	if !routable(pod) {
 		m.LeftOut++
 		return
 	}
-	if nodes[pod.Spec.NodeName] == nil {
+	if !placed {
 		return
 	}
 	m.Pods = append(m.Pods, pod)

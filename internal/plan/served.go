@@ -97,10 +97,7 @@ func (s Served) groupsOf(port *v1alpha1.Port) []string {
 
 // targetOf is the port on the pods of a group, and whether the port leads to that group at all.
 func targetOf(port *v1alpha1.Port, group string) (intstr.IntOrString, bool) {
-	target := intstr.FromInt32(port.Port)
-	if port.TargetPort != nil {
-		target = *port.TargetPort
-	}
+	target := targetPortOf(port)
 	if len(port.Backends) == 0 {
 		return target, true
 	}
@@ -114,6 +111,14 @@ func targetOf(port *v1alpha1.Port, group string) (intstr.IntOrString, bool) {
 		return target, true
 	}
 	return intstr.IntOrString{}, false
+}
+
+// targetPortOf is the port on the pods where a backend does not say otherwise.
+func targetPortOf(port *v1alpha1.Port) intstr.IntOrString {
+	if port.TargetPort != nil {
+		return *port.TargetPort
+	}
+	return intstr.FromInt32(port.Port)
 }
 
 func protocolOf(port *v1alpha1.Port) corev1.Protocol {

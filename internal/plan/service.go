@@ -1,8 +1,9 @@
 package plan
 
 import (
+	"maps"
+
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/util/intstr"
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 	metav1ac "k8s.io/client-go/applyconfigurations/meta/v1"
 
@@ -14,20 +15,56 @@ import (
 // API server's, so that applying it again never fights over them.
 func Service(sg *v1alpha1.ServiceGroup) *corev1ac.ServiceApplyConfiguration {
 	return corev1ac.Service(sg.Name, sg.Namespace).
-		WithLabels(map[string]string{v1alpha1.LabelServiceProxyName: v1alpha1.ServiceProxyName}).
-		WithAnnotations(map[string]string{v1alpha1.AnnotationServed: ServedOf(&sg.Spec).encode()}).
-		WithOwnerReferences(metav1ac.OwnerReference().
-			WithAPIVersion(v1alpha1.GroupVersion.String()).WithKind(kindServiceGroup).
-			WithName(sg.Name).WithUID(sg.UID).
-			WithController(true).WithBlockOwnerDeletion(true)).
+		WithLabels(serviceLabels(sg)).
+		WithAnnotations(serviceAnnotations(sg)).
+		WithOwnerReferences(ownerOf(sg)).
 		WithSpec(serviceSpec(&sg.Spec))
 }
 
+func ownerOf(sg *v1alpha1.ServiceGroup) *metav1ac.OwnerReferenceApplyConfiguration {
+	return metav1ac.OwnerReference().
+		WithAPIVersion(v1alpha1.GroupVersion.String()).WithKind(kindServiceGroup).
+		WithName(sg.Name).WithUID(sg.UID).
+		WithController(true).WithBlockOwnerDeletion(true)
+}
+
+func serviceLabels(sg *v1alpha1.ServiceGroup) map[string]string {
+	out := map[string]string{}
+	if meta := sg.Spec.ServiceMetadata; meta != nil {
+		maps.Copy(out, meta.Labels)
+	}
+	out[v1alpha1.LabelServiceGroup] = sg.Name
+	out[v1alpha1.LabelServiceProxyName] = v1alpha1.ServiceProxyName
+	return out
+}
+
+func serviceAnnotations(sg *v1alpha1.ServiceGroup) map[string]string {
+	out := map[string]string{}
+	if meta := sg.Spec.ServiceMetadata; meta != nil {
+		maps.Copy(out, meta.Annotations)
+	}
+	out[v1alpha1.AnnotationServed] = ServedOf(&sg.Spec).encode()
+	return out
+}
+
 func serviceSpec(spec *v1alpha1.ServiceGroupSpec) *corev1ac.ServiceSpecApplyConfiguration {
-	out := corev1ac.ServiceSpec().WithType(typeOf(spec)).WithSessionAffinity(corev1.ServiceAffinityNone)
+	out := corev1ac.ServiceSpec().WithType(typeOf(spec))
 	for i := range spec.Ports {
 		out.WithPorts(servicePort(&spec.Ports[i]))
 	}
+	if spec.PublishNotReadyAddresses {
+		// An explicit false would not come back from the API server, and look like a difference.
+		out.WithPublishNotReadyAddresses(true)
+	}
+	withAffinity(out, spec)
+	withPolicies(out, spec)
+	withFamilies(out, spec)
+	withLoadBalancer(out, spec)
+	return out
+}
+
+func withAffinity(out *corev1ac.ServiceSpecApplyConfiguration, spec *v1alpha1.ServiceGroupSpec) {
+	out.WithSessionAffinity(corev1.ServiceAffinityNone)
 	if spec.SessionAffinity != "" {
 		out.WithSessionAffinity(spec.SessionAffinity)
 	}
@@ -35,18 +72,39 @@ func serviceSpec(spec *v1alpha1.ServiceGroupSpec) *corev1ac.ServiceSpecApplyConf
 		out.WithSessionAffinityConfig(corev1ac.SessionAffinityConfig().
 			WithClientIP(corev1ac.ClientIPConfig().WithTimeoutSeconds(*c.ClientIP.TimeoutSeconds)))
 	}
+}
+
+func withPolicies(out *corev1ac.ServiceSpecApplyConfiguration, spec *v1alpha1.ServiceGroupSpec) {
 	if spec.ExternalTrafficPolicy != "" {
 		out.WithExternalTrafficPolicy(spec.ExternalTrafficPolicy)
 	}
 	if spec.InternalTrafficPolicy != nil {
 		out.WithInternalTrafficPolicy(*spec.InternalTrafficPolicy)
 	}
+	if spec.TrafficDistribution != nil {
+		out.WithTrafficDistribution(*spec.TrafficDistribution)
+	}
+}
+
+func withFamilies(out *corev1ac.ServiceSpecApplyConfiguration, spec *v1alpha1.ServiceGroupSpec) {
 	if spec.IPFamilyPolicy != nil {
 		out.WithIPFamilyPolicy(*spec.IPFamilyPolicy)
 	}
 	out.WithIPFamilies(spec.IPFamilies...)
 	withClusterIPs(out, wantedClusterIPs(spec))
-	return out
+}
+
+func withLoadBalancer(out *corev1ac.ServiceSpecApplyConfiguration, spec *v1alpha1.ServiceGroupSpec) {
+	if spec.LoadBalancerClass != nil {
+		out.WithLoadBalancerClass(*spec.LoadBalancerClass)
+	}
+	out.WithLoadBalancerSourceRanges(spec.LoadBalancerSourceRanges...)
+	if spec.AllocateLoadBalancerNodePorts != nil {
+		out.WithAllocateLoadBalancerNodePorts(*spec.AllocateLoadBalancerNodePorts)
+	}
+	if spec.HealthCheckNodePort != 0 {
+		out.WithHealthCheckNodePort(spec.HealthCheckNodePort)
+	}
 }
 
 // withClusterIPs sets both fields: the API server refuses clusterIPs without clusterIP.
@@ -64,11 +122,7 @@ func wantedClusterIPs(spec *v1alpha1.ServiceGroupSpec) []string {
 }
 
 func servicePort(port *v1alpha1.Port) *corev1ac.ServicePortApplyConfiguration {
-	target := intstr.FromInt32(port.Port)
-	if port.TargetPort != nil {
-		target = *port.TargetPort
-	}
-	out := corev1ac.ServicePort().WithProtocol(protocolOf(port)).WithPort(port.Port).WithTargetPort(target)
+	out := corev1ac.ServicePort().WithProtocol(protocolOf(port)).WithPort(port.Port).WithTargetPort(targetPortOf(port))
 	if port.Name != "" {
 		out.WithName(port.Name)
 	}
@@ -79,41 +133,6 @@ func servicePort(port *v1alpha1.Port) *corev1ac.ServicePortApplyConfiguration {
 		out.WithNodePort(port.NodePort)
 	}
 	return out
-}
-
-// RestoredService is the Service a ServiceGroup asks for, with the cluster IPs and nodePorts that
-// status remembers wherever the spec leaves them open: a Service deleted by accident comes back
-// where its clients look for it. The second value says whether status added anything.
-func RestoredService(sg *v1alpha1.ServiceGroup) (*corev1ac.ServiceApplyConfiguration, bool) {
-	want, restored := Service(sg), false
-	if len(wantedClusterIPs(&sg.Spec)) == 0 && len(sg.Spec.IPFamilies) == 0 && len(sg.Status.ClusterIPs) > 0 {
-		withClusterIPs(want.Spec, sg.Status.ClusterIPs)
-		restored = true
-	}
-	if typeOf(&sg.Spec) == corev1.ServiceTypeClusterIP {
-		return want, restored
-	}
-	taken := map[int32]bool{}
-	for i := range sg.Spec.Ports {
-		taken[sg.Spec.Ports[i].NodePort] = true
-	}
-	for i := range want.Spec.Ports {
-		port := &want.Spec.Ports[i]
-		if number := rememberedNodePort(&sg.Status, *port.Port, *port.Protocol); port.NodePort == nil && number != 0 && !taken[number] {
-			port.WithNodePort(number)
-			restored = true
-		}
-	}
-	return want, restored
-}
-
-func rememberedNodePort(status *v1alpha1.ServiceGroupStatus, number int32, protocol corev1.Protocol) int32 {
-	for _, p := range status.Ports {
-		if p.Port == number && p.Protocol == protocol {
-			return p.NodePort
-		}
-	}
-	return 0
 }
 
 func typeOf(spec *v1alpha1.ServiceGroupSpec) corev1.ServiceType {

@@ -24,15 +24,13 @@ func GroupService(svc *corev1.Service, served Served, group string) *corev1.Serv
 		ObjectMeta: metav1.ObjectMeta{
 			Name: svc.Name, Namespace: svc.Namespace, UID: svc.UID,
 			CreationTimestamp: svc.CreationTimestamp, DeletionTimestamp: svc.DeletionTimestamp,
-			Labels: map[string]string{
-				v1alpha1.LabelServiceProxyName: v1alpha1.ServiceProxyName,
-				v1alpha1.LabelGroup:            group,
-			},
+			Labels: sliceLabels(svc, group),
 		},
 		Spec: corev1.ServiceSpec{
 			Type: svc.Spec.Type, ClusterIP: svc.Spec.ClusterIP,
 			ClusterIPs: slices.Clone(svc.Spec.ClusterIPs), IPFamilies: slices.Clone(svc.Spec.IPFamilies),
 			PublishNotReadyAddresses: svc.Spec.PublishNotReadyAddresses,
+			TrafficDistribution:      svc.Spec.TrafficDistribution,
 		},
 	}
 	for i := range served.Ports {
@@ -45,6 +43,17 @@ func GroupService(svc *corev1.Service, served Served, group string) *corev1.Serv
 			Name: port.Name, Protocol: protocolOf(port), AppProtocol: port.AppProtocol,
 			Port: port.Port, TargetPort: target,
 		})
+	}
+	return out
+}
+
+// sliceLabels are our labels of the slices of a group: who serves the Service serves its slices.
+func sliceLabels(svc *corev1.Service, group string) map[string]string {
+	out := map[string]string{v1alpha1.LabelGroup: group}
+	for _, key := range []string{v1alpha1.LabelServiceGroup, v1alpha1.LabelServiceProxyName} {
+		if value, ok := svc.Labels[key]; ok {
+			out[key] = value
+		}
 	}
 	return out
 }

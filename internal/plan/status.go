@@ -30,6 +30,8 @@ type Outcome struct {
 	Members []Membership
 	// Slices are all EndpointSlices as written.
 	Slices []*discoveryv1.EndpointSlice
+	// Programming is how far the agents are with it; nil where nobody asks them.
+	Programming *Programming
 }
 
 // Status is the status of a ServiceGroup. Its conditions have no lastTransitionTime. Without a
@@ -40,10 +42,12 @@ func Status(o Outcome) v1alpha1.ServiceGroupStatus {
 		old := o.Group.Status.DeepCopy()
 		status.ClusterIP, status.ClusterIPs = old.ClusterIP, old.ClusterIPs
 		status.Ports, status.PortSummary = old.Ports, old.PortSummary
+		status.HealthCheckNodePort = old.HealthCheckNodePort
 		status.GroupSummary = fmt.Sprintf("0/%d", len(o.Group.Spec.Groups))
 		return status
 	}
 	status.ClusterIP, status.ClusterIPs = o.Service.Spec.ClusterIP, slices.Clone(o.Service.Spec.ClusterIPs)
+	status.HealthCheckNodePort = o.Service.Spec.HealthCheckNodePort
 	status.Ports = portStatuses(o)
 	status.PortSummary = portSummary(status.Ports)
 	o.Service.Status.LoadBalancer.DeepCopyInto(&status.LoadBalancer)

@@ -1,0 +1,77 @@
+package v1alpha1
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// ServiceGroupStatus is the entry point as served.
+type ServiceGroupStatus struct {
+	// conditions are Accepted and Ready.
+	// +listType=map
+	// +listMapKey=type
+	// +optional
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+
+	// clusterIP is the virtual IP.
+	// +optional
+	ClusterIP string `json:"clusterIP,omitempty"`
+
+	// clusterIPs are the virtual IPs, the primary first.
+	// +listType=atomic
+	// +optional
+	ClusterIPs []string `json:"clusterIPs,omitempty"`
+
+	// ports are the ports with their NodePorts, in the order of spec.ports.
+	// +listType=atomic
+	// +optional
+	Ports []PortStatus `json:"ports,omitempty"`
+
+	// portSummary is ports on one line, such as 80:30001/TCP,8080:30002/TCP.
+	// +optional
+	PortSummary string `json:"portSummary,omitempty"`
+
+	// healthCheckNodePort is the port on every node for the load balancer's health checks; 0 when
+	// there is none.
+	// +optional
+	HealthCheckNodePort int32 `json:"healthCheckNodePort,omitempty"`
+
+	// loadBalancer is the load-balancer status of the generated Service.
+	// +optional
+	LoadBalancer corev1.LoadBalancerStatus `json:"loadBalancer,omitempty"`
+
+	// groups are the counts per group, in the order of spec.groups.
+	// +listType=map
+	// +listMapKey=name
+	// +optional
+	Groups []GroupStatus `json:"groups,omitempty"`
+
+	// groupSummary is the number of groups with a ready pod, of all groups, such as 2/2.
+	// +optional
+	GroupSummary string `json:"groupSummary,omitempty"`
+}
+
+// PortStatus is a port as served.
+type PortStatus struct {
+	// name of the port.
+	// +optional
+	Name string `json:"name,omitempty"`
+	// port number on the virtual IP.
+	Port int32 `json:"port"`
+	// protocol of the port.
+	Protocol corev1.Protocol `json:"protocol"`
+	// nodePort on every node; 0 when the type has none.
+	// +optional
+	NodePort int32 `json:"nodePort,omitempty"`
+}
+
+// GroupStatus counts the pods of a group.
+type GroupStatus struct {
+	// name of the group.
+	Name string `json:"name"`
+	// matched is the number of pods the selector matches that have an address and have not
+	// finished.
+	Matched int32 `json:"matched"`
+	// ready is how many of the matched pods are ready and not terminating.
+	Ready int32 `json:"ready"`
+}

@@ -1,0 +1,97 @@
+package plan
+
+import (
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
+
+	"github.com/servicegroup-dev/servicegroup/api/v1alpha1"
+)
+
+// Revisions are the newest resource versions of Services and of EndpointSlices: of those that belong
+// to a ServiceGroup, or that an agent has programmed.
+type Revisions struct {
+	Services, EndpointSlices string
+}
+
+// RevisionsOf returns the revisions of what is written for a ServiceGroup.
+func RevisionsOf(service *corev1.Service, written []*discoveryv1.EndpointSlice) Revisions {
+	out := Revisions{Services: service.ResourceVersion}
+	for _, slice := range written {
+		if !covers(out.EndpointSlices, slice.ResourceVersion) {
+			out.EndpointSlices = slice.ResourceVersion
+		}
+	}
+	return out
+}
+
+// Covers says whether an agent that has programmed these revisions has programmed the wanted ones.
+func (r Revisions) Covers(want Revisions) bool {
+	return covers(r.Services, want.Services) && covers(r.EndpointSlices, want.EndpointSlices)
+}
+
+// covers says whether have is at least want; a want that is missing is always covered.
+func covers(have, want string) bool {
+	if want == "" || have == want {
+		return true
+	}
+	order, err := resourceversion.CompareResourceVersion(have, want)
+	return err == nil && order >= 0
+}
+
+// Programming is how far the agents are with what is written for a ServiceGroup.
+type Programming struct {
+	// Agents is how many agents report.
+	Agents int
+	// Behind are the nodes whose agents have not programmed all of it.
+	Behind []string
+	// Late says that they have had enough time for it.
+	Late bool
+}
+
+// programmedCondition decides Programmed. It speaks of what was written for a generation of the spec:
+// once True it stays so for that generation, while pods come and go.
+//
+// It is False
+//   - NotAccepted: the spec is not accepted, so there is nothing of it to program;
+//   - Pending: at least one agent has not programmed it yet.
+//
+// It is Unknown
+//   - NoAgents: no agent reports.
+func programmedCondition(o Outcome, accepted metav1.ConditionStatus) metav1.Condition {
+	programmed := metav1.Condition{
+		Type: v1alpha1.ConditionProgrammed, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonProgrammed,
+		Message: "every agent has programmed this spec", ObservedGeneration: o.Group.Generation,
+	}
+	switch {
+	case accepted != metav1.ConditionTrue:
+		programmed.Status, programmed.Reason = metav1.ConditionFalse, v1alpha1.ReasonNotAccepted
+		programmed.Message = "the spec is not accepted"
+	case o.Programming.Agents == 0:
+		programmed.Status, programmed.Reason = metav1.ConditionUnknown, v1alpha1.ReasonNoAgents
+		programmed.Message = "no agent reports; is the agent's DaemonSet running?"
+	case len(o.Programming.Behind) > 0:
+		programmed.Status, programmed.Reason = metav1.ConditionFalse, v1alpha1.ReasonPending
+		programmed.Message = "the agents are programming it"
+		if o.Programming.Late {
+			behind := slices.Sorted(slices.Values(o.Programming.Behind))
+			programmed.Message = "not programmed yet on " + joinListed(behind, ", ") + "; see the logs of the agent there"
+		}
+	}
+	return programmed
+}
+
+// IsProgrammed says whether the status already says that this generation is programmed, which then is
+// not asked again.
+func IsProgrammed(sg *v1alpha1.ServiceGroup) bool {
+	return slices.ContainsFunc(sg.Status.Conditions, func(c metav1.Condition) bool {
+		return c.Type == v1alpha1.ConditionProgrammed && c.Status == metav1.ConditionTrue && c.ObservedGeneration == sg.Generation
+	})
+}
+
+// NodeOfLease returns the node whose agent writes a Lease of this name.
+func NodeOfLease(name string) (string, bool) { return strings.CutPrefix(name, v1alpha1.LeasePrefix) }

@@ -1,0 +1,67 @@
+package plan
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
+
+	"github.com/servicegroup-dev/servicegroup/api/v1alpha1"
+)
+
+// RestoredService is the Service a ServiceGroup asks for, with the cluster IPs and nodePorts that
+// status remembers wherever the spec leaves them open: a Service deleted by accident comes back
+// where its clients look for it. The second value says whether status added anything.
+func RestoredService(sg *v1alpha1.ServiceGroup) (*corev1ac.ServiceApplyConfiguration, bool) {
+	want, restored := Service(sg), false
+	if len(wantedClusterIPs(&sg.Spec)) == 0 && len(sg.Spec.IPFamilies) == 0 && len(sg.Status.ClusterIPs) > 0 {
+		withClusterIPs(want.Spec, sg.Status.ClusterIPs)
+		restored = true
+	}
+	if restoreHealthCheck(want.Spec, sg) {
+		restored = true
+	}
+	if !GetsNodePorts(&sg.Spec) {
+		return want, restored
+	}
+	taken := map[int32]bool{}
+	for i := range sg.Spec.Ports {
+		taken[sg.Spec.Ports[i].NodePort] = true
+	}
+	for i := range want.Spec.Ports {
+		port := &want.Spec.Ports[i]
+		if number := rememberedNodePort(&sg.Status, *port.Port, *port.Protocol); port.NodePort == nil && number != 0 && !taken[number] {
+			port.WithNodePort(number)
+			restored = true
+		}
+	}
+	return want, restored
+}
+
+func restoreHealthCheck(want *corev1ac.ServiceSpecApplyConfiguration, sg *v1alpha1.ServiceGroup) bool {
+	number := sg.Status.HealthCheckNodePort
+	if number == 0 || sg.Spec.HealthCheckNodePort != 0 || typeOf(&sg.Spec) != corev1.ServiceTypeLoadBalancer ||
+		sg.Spec.ExternalTrafficPolicy != corev1.ServiceExternalTrafficPolicyLocal {
+		return false
+	}
+	want.WithHealthCheckNodePort(number)
+	return true
+}
+
+// GetsNodePorts says whether ports that name no nodePort get one.
+func GetsNodePorts(spec *v1alpha1.ServiceGroupSpec) bool {
+	switch typeOf(spec) {
+	case corev1.ServiceTypeNodePort:
+		return true
+	case corev1.ServiceTypeLoadBalancer:
+		return spec.AllocateLoadBalancerNodePorts == nil || *spec.AllocateLoadBalancerNodePorts
+	}
+	return false
+}
+
+func rememberedNodePort(status *v1alpha1.ServiceGroupStatus, number int32, protocol corev1.Protocol) int32 {
+	for _, p := range status.Ports {
+		if p.Port == number && p.Protocol == protocol {
+			return p.NodePort
+		}
+	}
+	return 0
+}
