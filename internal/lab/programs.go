@@ -132,7 +132,6 @@ func (c *ControlPlane) kubeProxyProgram(node *Node, mode string) (program, error
 			"--hostname-override", node.Name,
 			"--proxy-mode", mode,
 			"--cluster-cidr", ClusterCIDRv4 + "," + ClusterCIDRv6,
-			"--lease-namespace", systemNamespace,
 			"--healthz-bind-address", kubeProxyHealth,
 			"--metrics-bind-address", kubeProxyMetrics,
 			// Only the initial network namespace may change these.
