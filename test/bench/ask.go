@@ -12,7 +12,9 @@ import (
 )
 
 // ask makes one TCP connection from the calling thread's host and returns the endpoint that answered
-// and how long connecting took. It closes by a reset, so that no port stays occupied.
+// and how long connecting took. It closes by a reset, so that no port stays occupied. That waits for
+// the server's end of stream: connection tracking would take a packet behind the reset for a reason to
+// keep the entry, and send the next connection from the same port where this one went.
 func ask(to netip.AddrPort, timeout time.Duration) (endpoint netip.Addr, took time.Duration, err error) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -64,19 +66,25 @@ func connect(fd int, to netip.AddrPort, timeout time.Duration) error {
 	}
 }
 
+// readAddress reads an address and then the end of the stream.
 func readAddress(fd int) (netip.Addr, error) {
-	var answer [4]byte
+	var answer [8]byte
+	length := 0
 	for {
-		n, err := unix.Read(fd, answer[:])
+		n, err := unix.Read(fd, answer[length:])
 		switch {
 		case errors.Is(err, unix.EINTR):
 			continue
 		case err != nil:
 			return netip.Addr{}, err
-		case n < len(answer):
+		case n > 0:
+			length += n
+			continue
+		}
+		if length != 4 {
 			return netip.Addr{}, io.ErrUnexpectedEOF
 		}
-		return netip.AddrFrom4(answer), nil
+		return netip.AddrFrom4([4]byte(answer[:4])), nil
 	}
 }
 

@@ -44,6 +44,10 @@ func (b *bed) cold(ctx context.Context, s sink, c *contender) (*lab.Process, err
 	if err != nil {
 		return process, fmt.Errorf("%w; the end of its log:\n%s", err, process.Tail())
 	}
+	// Questions that nobody answered are tracked, too, and would lead later ones astray.
+	if err := c.forgetConnections(); err != nil {
+		return process, err
+	}
 	syncs, err := newScraper(c.node.Host, c.metrics).untilCount(ctx, c.syncs, 1, metricBound)
 	if err != nil {
 		return process, err
