@@ -33,6 +33,7 @@ import (
 	"github.com/servicegroup-dev/servicegroup/api/v1alpha1"
 	"github.com/servicegroup-dev/servicegroup/controllers/node"
 	"github.com/servicegroup-dev/servicegroup/controllers/servicegroup"
+	"github.com/servicegroup-dev/servicegroup/internal/plan"
 )
 
 // version is stamped by the build.
@@ -80,7 +81,7 @@ func (c *common) setup() (logr.Logger, *rest.Config, error) {
 }
 
 func newManagerCommand(c *common) *cobra.Command {
-	var metricsAddress, probeAddress, electionNamespace string
+	var metricsAddress, probeAddress, electionNamespace, nodePorts string
 	var elect bool
 	var qps float32
 	options := servicegroup.Options{}
@@ -94,6 +95,9 @@ func newManagerCommand(c *common) *cobra.Command {
 				return err
 			}
 			config.QPS, config.Burst = qps, int(2*qps)
+			if options.NodePortRange, err = plan.ParseNodePortRange(nodePorts); err != nil {
+				return fmt.Errorf("--node-port-range: %w", err)
+			}
 			return runManager(cmd.Context(), config, options, ctrl.Options{
 				Metrics:                 metricsserver.Options{BindAddress: metricsAddress},
 				HealthProbeBindAddress:  probeAddress,
@@ -111,6 +115,7 @@ func newManagerCommand(c *common) *cobra.Command {
 	flags.BoolVar(&elect, "leader-elect", false, "work only while holding a lease, so that several managers can run")
 	flags.StringVar(&electionNamespace, "leader-elect-namespace", "", "namespace of the lease; default: the pod's own")
 	flags.StringVar(&options.LeaseNamespace, "lease-namespace", os.Getenv("POD_NAMESPACE"), "namespace of the Leases in which the agents report what they have programmed; default: the environment's POD_NAMESPACE, without it there is no condition Programmed")
+	flags.StringVar(&nodePorts, "node-port-range", "", "range from which to give NodePorts, the same to the same manifest everywhere, such as 30000-32767; it must be a part of the API server's. Default: the API server allocates")
 	flags.IntVar(&options.Concurrency, "concurrency", 0, "ServiceGroups reconciled at once; 0 is the default")
 	flags.Float32Var(&qps, "kube-api-qps", 100, "requests a second to the API server, with bursts of twice as many")
 	return cmd

@@ -33,8 +33,9 @@ type Reconciler struct {
 	index   *podIndex
 	memory  *memory
 	// agents is nil where nobody asks them what they have programmed.
-	agents  *agents
-	options Options
+	agents    *agents
+	nodePorts nodePortView
+	options   Options
 }
 
 // Reconcile runs the steps of the package comment for one ServiceGroup. A mistake of the user ends

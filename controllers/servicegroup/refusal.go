@@ -41,6 +41,9 @@ func nameTaken(svc *corev1.Service, ownership plan.Ownership) plan.Refusal {
 // refusalOf translates what the API server answered to our Service into a condition. An answer that
 // does not blame the Service is a passing fault and is returned.
 func (r *Reconciler) refusalOf(ctx context.Context, sg *v1alpha1.ServiceGroup, err error) (*plan.Refusal, error) {
+	if refusal := nodePortRefusal(err); refusal != nil {
+		return refusal, nil
+	}
 	var status apierrors.APIStatus
 	if !errors.As(err, &status) || apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
 		return nil, err
@@ -150,23 +153,19 @@ func claimOf(sg *v1alpha1.ServiceGroup, cause metav1.StatusCause) (claim, bool) 
 }
 
 func nodePortClaim(sg *v1alpha1.ServiceGroup, cause metav1.StatusCause) (claim, bool) {
-	found := nodePortCause.FindStringSubmatch(cause.Message)
-	if found == nil {
-		return claim{}, false
-	}
-	number, err := strconv.ParseInt(found[1], 10, 32)
-	if err != nil {
+	number, why, ok := nodePortOf(cause)
+	if !ok {
 		return claim{}, false
 	}
 	c := claim{
-		reason: v1alpha1.ReasonNodePortUnavailable, field: cause.Field, value: found[1], cause: found[2],
-		taken:  strings.Contains(found[2], "already allocated"),
+		reason: v1alpha1.ReasonNodePortUnavailable, field: cause.Field, value: strconv.Itoa(int(number)), cause: why,
+		taken:  strings.Contains(why, "already allocated"),
 		remedy: "choose another number, or remove nodePort to get a free one",
-		holds:  func(svc *corev1.Service) bool { return holdsNodePort(svc, int32(number)) },
+		holds:  func(svc *corev1.Service) bool { return holdsNodePort(svc, number) },
 	}
 	// The index in the cause is that of the Service's ports, which has an order of its own.
 	for i := range sg.Spec.Ports {
-		if sg.Spec.Ports[i].NodePort == int32(number) {
+		if sg.Spec.Ports[i].NodePort == number {
 			c.field = fmt.Sprintf("spec.ports[%d].nodePort", i)
 		}
 	}

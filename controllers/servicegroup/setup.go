@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/servicegroup-dev/servicegroup/api/v1alpha1"
+	"github.com/servicegroup-dev/servicegroup/internal/plan"
 )
 
 // controllerName names the controller in logs, metrics and events.
@@ -51,6 +52,9 @@ type Options struct {
 	// Programmed is computed; the manager's cache needs LeaseCache then. Empty: there is no such
 	// condition.
 	LeaseNamespace string
+	// NodePortRange is where the operator takes NodePorts from, a part of the API server's
+	// --service-node-port-range. Empty: the API server allocates them.
+	NodePortRange plan.NodePortRange
 	// Clock is for tests. Default: the real one.
 	Clock clock.PassiveClock
 }
