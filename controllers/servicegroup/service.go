@@ -84,7 +84,7 @@ func (r *Reconciler) writeService(ctx context.Context, sg *v1alpha1.ServiceGroup
 	if state.service != nil {
 		try.service = state.service.UID
 		var err error
-		if diff, err = plan.DiffService(state.service, sg); err != nil {
+		if diff, err = plan.DiffService(state.service, r.numbered(sg, state.service)); err != nil {
 			return serviceState{}, err
 		}
 		if diff.Empty() {
@@ -96,7 +96,7 @@ func (r *Reconciler) writeService(ctx context.Context, sg *v1alpha1.ServiceGroup
 		state.refusal, state.retryAfter = refusal, wait
 		return state, nil
 	}
-	written, err := r.createOrUpdate(ctx, sg, state.service, diff)
+	written, err := r.writeNumbered(ctx, sg, state.service, diff)
 	if err != nil {
 		refusal, err := r.refusalOf(ctx, sg, err)
 		if err != nil {
