@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
+	"github.com/servicegroup-dev/servicegroup/api/v1alpha1"
 	"github.com/servicegroup-dev/servicegroup/internal/plan"
 )
 
@@ -30,10 +31,15 @@ func enqueue(q queue, keys ...types.NamespacedName) {
 	}
 }
 
-// serviceHandler wakes the ServiceGroup of the Service's name.
+// serviceHandler wakes the ServiceGroup a Service is labelled with, and that of the Service's name in
+// case the label was edited.
 func serviceHandler() handler.TypedEventHandler[*corev1.Service, reconcile.Request] {
 	return handler.TypedEnqueueRequestsFromMapFunc(func(_ context.Context, svc *corev1.Service) []reconcile.Request {
-		return []reconcile.Request{{NamespacedName: client.ObjectKeyFromObject(svc)}}
+		name := svc.Labels[v1alpha1.LabelServiceGroup]
+		if name == "" {
+			name = svc.Name
+		}
+		return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: svc.Namespace, Name: name}}}
 	})
 }
 

@@ -136,7 +136,7 @@ func (r *Reconciler) write(ctx context.Context, live *corev1.Service, want *core
 		return r.applyService(ctx, want.WithResourceVersion(absentVersion))
 	}
 	if repair {
-		if err := r.repairService(ctx, live, plan.RepairPatch(live, want)); err != nil {
+		if err := r.repairService(ctx, live, want); err != nil {
 			return nil, err
 		}
 	}
@@ -158,9 +158,13 @@ func (r *Reconciler) applyService(ctx context.Context, want *corev1ac.ServiceApp
 }
 
 // repairService undoes by a merge patch what others did to the Service and an apply cannot undo.
-func (r *Reconciler) repairService(ctx context.Context, live *corev1.Service, patch []byte) error {
+func (r *Reconciler) repairService(ctx context.Context, live *corev1.Service, want *corev1ac.ServiceApplyConfiguration) error {
+	patch, err := plan.RepairPatch(live, want)
+	if err != nil {
+		return err
+	}
 	target := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: live.Name, Namespace: live.Namespace}}
-	err := r.client.Patch(ctx, target, client.RawPatch(types.MergePatchType, patch), client.FieldOwner(v1alpha1.ManagedBy))
+	err = r.client.Patch(ctx, target, client.RawPatch(types.MergePatchType, patch), client.FieldOwner(v1alpha1.ManagedBy))
 	if err != nil {
 		return fmt.Errorf("repairing Service: %w", err)
 	}

@@ -109,7 +109,7 @@ func (out *result) fill(t *testing.T, in scene, outcome *plan.Outcome) {
 	if err != nil {
 		served = plan.ServedOf(&in.Group.Spec)
 	}
-	members, err := plan.Members(served, in.pods(), in.nodes())
+	members, err := plan.Members(in.Service, served, in.pods(), in.nodes())
 	if err != nil {
 		t.Fatal(err)
 	}

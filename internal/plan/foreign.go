@@ -1,0 +1,98 @@
+package plan
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
+	"k8s.io/utils/ptr"
+
+	"github.com/servicegroup-dev/servicegroup/api/v1alpha1"
+)
+
+// foreignFields are the fields that somebody else set on a Service, that we leave unset, and that
+// change where traffic goes, as the JSON merge patch that unsets them:
+//   - a selector: the cluster would add endpoints of its own;
+//   - traffic policies, hints and source ranges: they leave clients or endpoints out;
+//   - publishNotReadyAddresses: it lets unready pods in;
+//   - the label that hands the Service to a proxy it is not meant for.
+func foreignFields(live *corev1.Service, owned, want *corev1ac.ServiceApplyConfiguration) map[string]any {
+	mine, spec := owned.Spec, map[string]any{}
+	if mine == nil {
+		mine = corev1ac.ServiceSpec()
+	}
+	local := corev1.ServiceInternalTrafficPolicyLocal
+	for field, foreign := range map[string]bool{
+		"selector":                 len(live.Spec.Selector) > 0,
+		"publishNotReadyAddresses": live.Spec.PublishNotReadyAddresses && mine.PublishNotReadyAddresses == nil && want.Spec.PublishNotReadyAddresses == nil,
+		"trafficDistribution":      live.Spec.TrafficDistribution != nil && mine.TrafficDistribution == nil && want.Spec.TrafficDistribution == nil,
+		"loadBalancerSourceRanges": len(live.Spec.LoadBalancerSourceRanges) > len(mine.LoadBalancerSourceRanges) && len(want.Spec.LoadBalancerSourceRanges) == 0,
+		"internalTrafficPolicy":    ptr.Deref(live.Spec.InternalTrafficPolicy, "") == local && mine.InternalTrafficPolicy == nil && want.Spec.InternalTrafficPolicy == nil,
+		"externalTrafficPolicy": live.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal &&
+			mine.ExternalTrafficPolicy == nil && want.Spec.ExternalTrafficPolicy == nil,
+	} {
+		if foreign {
+			spec[field] = nil
+		}
+	}
+	out := map[string]any{}
+	if len(spec) > 0 {
+		out["spec"] = spec
+	}
+	const label = v1alpha1.LabelServiceProxyName
+	if live.Labels[label] != "" && owned.Labels[label] == "" && want.Labels[label] == "" {
+		out["metadata"] = map[string]any{"labels": map[string]any{label: nil}}
+	}
+	return out
+}
+
+// hasForeignPort finds a port that others added: the last apply did not write it, so the next one
+// would not remove it.
+func hasForeignPort(live *corev1.Service, owned, wanted map[portNumber]bool) bool {
+	return slices.ContainsFunc(live.Spec.Ports, func(p corev1.ServicePort) bool {
+		key := portNumber{p.Port, p.Protocol}
+		return !wanted[key] && !owned[key]
+	})
+}
+
+// hasSurplusNodePort finds a nodePort of the time before allocateLoadBalancerNodePorts became false.
+// The API server takes back none that it gave: whoever writes the Service has to leave it out.
+func hasSurplusNodePort(live *corev1.Service, want *corev1ac.ServiceApplyConfiguration) bool {
+	if ptr.Deref(live.Spec.AllocateLoadBalancerNodePorts, true) || ptr.Deref(want.Spec.AllocateLoadBalancerNodePorts, true) {
+		return false
+	}
+	asked := map[int32]bool{}
+	for i := range want.Spec.Ports {
+		asked[ptr.Deref(want.Spec.Ports[i].NodePort, 0)] = true
+	}
+	return slices.ContainsFunc(live.Spec.Ports, func(p corev1.ServicePort) bool {
+		return p.NodePort != 0 && !asked[p.NodePort]
+	})
+}
+
+// RepairPatch is a JSON merge patch that undoes what others added, for the resourceVersion we saw.
+// It replaces all ports at once: adding ours before removing the foreign ones, or the other way
+// round, could be two ports of one name or no port at all, which the API server refuses.
+func RepairPatch(live *corev1.Service, want *corev1ac.ServiceApplyConfiguration) ([]byte, error) {
+	owned, err := corev1ac.ExtractService(live, v1alpha1.ManagedBy)
+	if err != nil {
+		return nil, fmt.Errorf("extracting the applied fields of the Service: %w", err)
+	}
+	metadata := map[string]any{"resourceVersion": live.ResourceVersion}
+	spec := map[string]any{"ports": want.Spec.Ports}
+	foreign := foreignFields(live, owned, want)
+	if m, ok := foreign["metadata"].(map[string]any); ok {
+		maps.Copy(metadata, m)
+	}
+	if m, ok := foreign["spec"].(map[string]any); ok {
+		maps.Copy(spec, m)
+	}
+	patch, err := json.Marshal(map[string]any{"metadata": metadata, "spec": spec})
+	if err != nil {
+		return nil, fmt.Errorf("encoding the repair of a Service: %w", err)
+	}
+	return patch, nil
+}
