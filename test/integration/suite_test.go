@@ -119,8 +119,8 @@ func addManagerUser(admin *rest.Config) *rest.Config {
 // stopManager stops the manager that runs.
 var stopManager func()
 
-// startManager starts a manager with empty caches and no memory.
-func startManager(config *rest.Config) {
+// startManager starts a manager with empty caches and no memory, and options changed as the test needs.
+func startManager(config *rest.Config, changes ...func(*servicegroup.Options)) {
 	GinkgoHelper()
 	ctx, stop := context.WithCancel(context.Background())
 	mgr, err := ctrl.NewManager(config, ctrl.Options{
@@ -130,9 +130,11 @@ func startManager(config *rest.Config) {
 		Controller: ctrlconfig.Controller{SkipNameValidation: ptr.To(true)},
 	})
 	Expect(err).NotTo(HaveOccurred())
-	Expect(servicegroup.Setup(ctx, mgr, servicegroup.Options{
-		CountRefresh: countRefresh, RetryMin: retryMin, RetryMax: retryMax,
-	})).To(Succeed())
+	options := servicegroup.Options{CountRefresh: countRefresh, RetryMin: retryMin, RetryMax: retryMax}
+	for _, change := range changes {
+		change(&options)
+	}
+	Expect(servicegroup.Setup(ctx, mgr, options)).To(Succeed())
 	stopped := make(chan error, 1)
 	go func() { stopped <- mgr.Start(ctx) }()
 	stopManager = sync.OnceFunc(func() {
