@@ -25,9 +25,11 @@ demo: need-nft tools-demo build ## Show the main job: one VIP, two NodePorts, tw
 ##@ Test
 
 .PHONY: test
-test: need-nft need-gcc tools-test build ## Run all tests: unit, operator on a real API server, real packets.
-	@echo "running unit tests, the operator's tests on a real kube-apiserver, and data-plane tests with real packets ..."
-	$(GO_TEST) ./...
+test: need-nft need-iptables need-gcc tools-test build ## Run all tests: unit, operator on a real API server, real packets.
+	@echo "running unit tests, the operator's tests on a real kube-apiserver, and the lab's own ..."
+	$(GO_TEST) $$(go list ./... | grep -v /test/)
+	@echo "running the tests in the lab, one package after the other: real packets, agents, stories ..."
+	$(GO_TEST) -p 1 -timeout 20m ./test/...
 	@echo "all tests passed"
 
 .PHONY: test-unit
@@ -35,12 +37,12 @@ test-unit: ## Run the tests of the pure rooms only, in seconds.
 	$(GO_TEST) ./internal/plan/... ./internal/proxy/... ./internal/ruleset/...
 
 .PHONY: test-stories
-test-stories: need-nft need-gcc tools-test build ## Run the stories: what users do with Services, on a cluster in a box with real packets (RUN=S9 picks some).
+test-stories: need-nft need-iptables need-gcc tools-test build ## Run the stories: what users do with Services, on a cluster in a box with real packets (RUN=S9 picks some).
 	$(GO_TEST) -v -timeout 20m -run '$(RUN)' ./test/stories
 
 .PHONY: fuzz
 fuzz: ## Fuzz the decoder of what the kernel sends, for half a minute.
-	go test -fuzz=FuzzVisitElements -fuzztime=30s ./internal/nft
+	go test -run=FuzzVisitElements -fuzz=FuzzVisitElements -fuzztime=30s ./internal/nft
 
 .PHONY: bench
 bench: need-nft tools-bench build ## Measure the agent and kube-proxy side by side (BENCH=quick: a smoke run; BENCH_SIZES=1000,10000).
@@ -93,7 +95,9 @@ bin/golangci-lint: hack/tools/lint/go.mod
 clean: ## Delete what was built.
 	rm -rf bin dist
 
-.PHONY: need-nft need-gcc
+.PHONY: need-nft need-iptables need-gcc
+need-iptables:
+	@PATH=$$PATH:/usr/sbin:/sbin command -v iptables >/dev/null || { echo "iptables is missing: kube-proxy needs it where we are tested beside it; get it with: apt-get install iptables" >&2; exit 1; }
 need-nft:
 	@PATH=$$PATH:/usr/sbin:/sbin command -v nft >/dev/null || { echo "nft is missing: it lists what the agent programmed; get it with: apt-get install nftables" >&2; exit 1; }
 need-gcc:
