@@ -25,4 +25,8 @@ const (
 	// spec that the EndpointSlices follow (groups and ports, as JSON), written together with the
 	// Service's ports. While a newer spec is refused, the slices go on following this one.
 	AnnotationServed = "net.servicegroup.dev/served"
+
+	// AnnotationAdopt is set on a ServiceGroup by whoever wants it to take over a Service of its name
+	// that it did not make; its value is the UID of that Service. (docs/adoption.md)
+	AnnotationAdopt = "net.servicegroup.dev/adopt"
 )

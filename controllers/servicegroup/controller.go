@@ -44,6 +44,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	sg := &v1alpha1.ServiceGroup{}
 	if err := r.client.Get(ctx, req.NamespacedName, sg); err != nil {
 		if apierrors.IsNotFound(err) {
+			if err := r.abandonAdoption(ctx, req.NamespacedName); err != nil {
+				return reconcile.Result{}, err
+			}
 			r.forget(req)
 			return reconcile.Result{}, nil
 		}
@@ -66,8 +69,8 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 
 func (r *Reconciler) reconcile(ctx context.Context, sg *v1alpha1.ServiceGroup) (reconcile.Result, error) {
 	state, err := r.reconcileService(ctx, sg)
-	if err != nil {
-		return reconcile.Result{}, err
+	if err != nil || state.pending > 0 {
+		return reconcile.Result{RequeueAfter: state.pending}, err
 	}
 	outcome := plan.Outcome{Group: sg, Problems: state.problems, Refusal: state.refusal, Service: state.service}
 	if state.service == nil {
@@ -95,7 +98,8 @@ func (r *Reconciler) reconcile(ctx context.Context, sg *v1alpha1.ServiceGroup) (
 	if outcome.Programming != nil && len(outcome.Programming.Behind) > 0 {
 		wait = sooner(wait, lookAgain)
 	}
-	return reconcile.Result{RequeueAfter: sooner(state.retryAfter, wait)}, nil
+	left, err := r.cleanUpAdoption(ctx, sg, state.service)
+	return reconcile.Result{RequeueAfter: sooner(state.retryAfter, sooner(wait, left))}, err
 }
 
 // sooner is the shorter of two waits, of which 0 is none.

@@ -11,7 +11,7 @@
 // spec: Service and annotation are one write, so when the API server refuses a spec, the slices of
 // the one before go on being maintained, also after a restart.
 //
-// It must not write anything but those objects, adopt a Service it did not make, allocate addresses
-// or ports, or use finalizers: deleting a ServiceGroup is the garbage collector's work, along the
+// It must not write anything but those objects, adopt a Service that the ServiceGroup does not name by
+// its UID, allocate addresses, or use finalizers: deleting a ServiceGroup is the garbage collector's work, along the
 // owner references ServiceGroup -> Service -> EndpointSlices.
 package servicegroup

@@ -37,6 +37,7 @@ type entry struct {
 	// triggered says that the trigger times of its pods have been seen once.
 	triggered bool
 	refused   refused
+	adoption  adoption
 	// group and service are what our last writes returned, until the caches show them.
 	group   *v1alpha1.ServiceGroup
 	service *corev1.Service

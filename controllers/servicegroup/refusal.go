@@ -21,21 +21,13 @@ import (
 // holderPage bounds one answer of the list of all Services.
 const holderPage = 500
 
-// nameTaken says that a Service of the wanted name is somebody else's.
-func nameTaken(svc *corev1.Service, ownership plan.Ownership) plan.Refusal {
-	refusal := plan.Refusal{Reason: v1alpha1.ReasonNameTaken}
-	if ownership == plan.Predecessors {
-		refusal.Message = fmt.Sprintf("metadata.name: %s: the Service of a deleted ServiceGroup of this name still exists; "+
-			"nothing to do if the garbage collector is about to remove it, otherwise delete Service %s", svc.Name, svc.Name)
-		return refusal
+// predecessors says that the Service is still that of a deleted ServiceGroup of the same name.
+func predecessors(svc *corev1.Service) plan.Refusal {
+	return plan.Refusal{
+		Reason: v1alpha1.ReasonNameTaken,
+		Message: fmt.Sprintf("metadata.name: %s: the Service of a deleted ServiceGroup of this name still exists; "+
+			"nothing to do if the garbage collector is about to remove it, otherwise delete Service %s", svc.Name, svc.Name),
 	}
-	owner := "which no ServiceGroup made"
-	if c := metav1.GetControllerOf(svc); c != nil {
-		owner = fmt.Sprintf("which belongs to %s %s", c.Kind, c.Name)
-	}
-	refusal.Message = fmt.Sprintf("metadata.name: %s: there is a Service of this name already, %s; "+
-		"it is left alone: delete it or give the ServiceGroup another name", svc.Name, owner)
-	return refusal
 }
 
 // refusalOf translates what the API server answered to our Service into a condition. An answer that

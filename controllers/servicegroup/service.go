@@ -33,6 +33,8 @@ type serviceState struct {
 	refusal  *plan.Refusal
 	// retryAfter is when to try again although nothing changed; 0 is never.
 	retryAfter time.Duration
+	// pending is how long to wait before the Service can be adopted, when everything is ready for it.
+	pending time.Duration
 }
 
 // reconcileService gets the Service and writes it if it is not as the spec asks.
@@ -42,14 +44,10 @@ func (r *Reconciler) reconcileService(ctx context.Context, sg *v1alpha1.ServiceG
 	if err != nil {
 		return serviceState{}, err
 	}
-	state := serviceState{service: svc}
 	if svc != nil && plan.OwnershipOf(svc, sg) != plan.Ours {
-		state.service = nil
-		refusal := nameTaken(svc, plan.OwnershipOf(svc, sg))
-		state.refusal = &refusal
-		state.retryAfter = r.memory.refuse(key, attempt{sg.UID, sg.Generation, svc.UID}, refusal)
-		return state, nil
+		return r.reconcileForeign(ctx, sg, svc)
 	}
+	state := serviceState{service: svc}
 	if state.problems = plan.Validate(&sg.Spec); len(state.problems) > 0 {
 		return state, nil
 	}

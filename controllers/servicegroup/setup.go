@@ -55,6 +55,12 @@ type Options struct {
 	// NodePortRange is where the operator takes NodePorts from, a part of the API server's
 	// --service-node-port-range. Empty: the API server allocates them.
 	NodePortRange plan.NodePortRange
+	// AdoptionLead is how long before a Service is adopted its EndpointSlices are written, so that
+	// they are on every node by then. Default 2 s.
+	AdoptionLead time.Duration
+	// AdoptionGrace is how long after a Service was adopted the EndpointSlices of its former
+	// controller are removed. Default 30 s.
+	AdoptionGrace time.Duration
 	// Clock is for tests. Default: the real one.
 	Clock clock.PassiveClock
 }
@@ -71,6 +77,12 @@ func (o Options) withDefaults() Options {
 	}
 	if o.RetryMax == 0 {
 		o.RetryMax = max(5*time.Minute, o.RetryMin)
+	}
+	if o.AdoptionLead == 0 {
+		o.AdoptionLead = 2 * time.Second
+	}
+	if o.AdoptionGrace == 0 {
+		o.AdoptionGrace = 30 * time.Second
 	}
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}
@@ -109,7 +121,7 @@ func Setup(ctx context.Context, mgr manager.Manager, options Options) error {
 	r := newReconciler(mgr, pods, options)
 	cache := mgr.GetCache()
 	b := builder.ControllerManagedBy(mgr).Named(controllerName).
-		For(&v1alpha1.ServiceGroup{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		For(&v1alpha1.ServiceGroup{}, builder.WithPredicates(predicate.Or(predicate.GenerationChangedPredicate{}, adoptionChanged()))).
 		WatchesRawSource(source.Kind(cache, &corev1.Service{}, serviceHandler())).
 		WatchesRawSource(source.Kind(cache, &discoveryv1.EndpointSlice{}, sliceHandler(r.tracker, r.memory))).
 		WatchesRawSource(source.Kind(cache, &corev1.Pod{}, podHandler(r.index))).

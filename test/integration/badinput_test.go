@@ -107,7 +107,8 @@ ports: [{port: 80, backends: [{group: a}]}]`,
 			before := service(Default, "holder")
 			sg := create("holder", oneGroup+"ports: [{port: 80}]")
 			Eventually(accepted(sg)).Should(Equal("False NameTaken: metadata.name: holder: there is a Service of this name already, " +
-				"which no ServiceGroup made; it is left alone: delete it or give the ServiceGroup another name"))
+				"which no ServiceGroup made; it is left alone: take it over with what kubectl servicegroup convert svc/holder prints, " +
+				"give the ServiceGroup another name, or delete the Service"))
 			Consistently(func(g Gomega) *corev1.Service { return service(g, "holder") }).Should(Equal(before))
 			Expect(slicesOf(Default, "holder")).To(BeEmpty())
 			Expect(k8s.Delete(ctx, holder)).To(Succeed())

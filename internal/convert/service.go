@@ -1,0 +1,191 @@
+package convert
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/utils/ptr"
+
+	"github.com/servicegroup-dev/servicegroup/api/v1alpha1"
+)
+
+// maxGroupName is how long the name of a group may be (api/v1alpha1).
+const maxGroupName = 50
+
+// Result is a ServiceGroup and what to know before applying it.
+type Result struct {
+	Group *v1alpha1.ServiceGroup
+	// Warnings are sentences that begin with the field of the Service they are about.
+	Warnings []string
+}
+
+// ErrNoSelector says that a Service has no selector, so that there is no group to make of it.
+var ErrNoSelector = errors.New("spec.selector is empty: the endpoints of this Service are written by somebody else, and a ServiceGroup selects pods; " +
+	"write a ServiceGroup with selectors of your own")
+
+// Service converts a Service. The error is about a Service that no ServiceGroup can replace; it is one
+// sentence that names the field and the remedy.
+func Service(svc *corev1.Service) (Result, error) {
+	switch {
+	case svc.Spec.Type == corev1.ServiceTypeExternalName:
+		return Result{}, errors.New("spec.type: ExternalName: this Service is a name in the DNS without pods behind it; keep it as it is")
+	case len(svc.Spec.Selector) == 0:
+		return Result{}, ErrNoSelector
+	}
+	if owner := metav1.GetControllerOf(svc); owner != nil && owner.Kind == "ServiceGroup" {
+		return Result{}, fmt.Errorf("metadata.ownerReferences: ServiceGroup %s made this Service; edit that one", owner.Name)
+	}
+	c := &conversion{svc: svc, out: &v1alpha1.ServiceGroup{
+		TypeMeta:   metav1.TypeMeta{APIVersion: v1alpha1.GroupVersion.String(), Kind: "ServiceGroup"},
+		ObjectMeta: metav1.ObjectMeta{Name: svc.Name, Namespace: svc.Namespace},
+	}}
+	c.metadata()
+	c.group()
+	for i := range svc.Spec.Ports {
+		c.out.Spec.Ports = append(c.out.Spec.Ports, c.port(&svc.Spec.Ports[i]))
+	}
+	c.addresses()
+	c.policies()
+	c.loadBalancer()
+	c.rest()
+	return Result{Group: c.out, Warnings: c.warnings}, nil
+}
+
+type conversion struct {
+	svc      *corev1.Service
+	out      *v1alpha1.ServiceGroup
+	warnings []string
+}
+
+func (c *conversion) warn(format string, args ...any) {
+	c.warnings = append(c.warnings, fmt.Sprintf(format, args...))
+}
+
+// metadata converts what is not the spec. A Service that has a UID exists, and is to be adopted.
+func (c *conversion) metadata() {
+	svc := c.svc
+	if svc.UID != "" {
+		c.out.Annotations = map[string]string{v1alpha1.AnnotationAdopt: string(svc.UID)}
+	}
+	meta := &v1alpha1.ServiceMetadata{Labels: maps.Clone(svc.Labels), Annotations: maps.Clone(svc.Annotations)}
+	delete(meta.Annotations, corev1.LastAppliedConfigAnnotation)
+	if name, ok := meta.Labels[v1alpha1.LabelServiceProxyName]; ok {
+		c.warn("metadata.labels[%s]: the proxy %s serves this Service so far; the node agent will", v1alpha1.LabelServiceProxyName, name)
+		delete(meta.Labels, v1alpha1.LabelServiceProxyName)
+	}
+	c.reserved("labels", meta.Labels)
+	c.reserved("annotations", meta.Annotations)
+	if len(meta.Labels) > 0 || len(meta.Annotations) > 0 {
+		c.out.Spec.ServiceMetadata = meta
+	}
+	if owner := metav1.GetControllerOf(svc); owner != nil {
+		c.warn("metadata.ownerReferences: %s %s owns this Service and would go on writing it; the operator does not adopt it before it is removed from there", owner.Kind, owner.Name)
+	}
+	if release := svc.Annotations["meta.helm.sh/release-name"]; release != "" {
+		c.warn("metadata.annotations[meta.helm.sh/release-name]: Helm release %s has this Service in its chart; set the annotation helm.sh/resource-policy: keep and take it out of the chart, or the next upgrade writes it again", release)
+	} else if _, ok := svc.Annotations[corev1.LastAppliedConfigAnnotation]; ok {
+		c.warn("metadata.annotations[%s]: a manifest of this Service was applied with kubectl; remove it from where it is kept, since applying it again writes the selector, which the operator takes out again", corev1.LastAppliedConfigAnnotation)
+	}
+}
+
+// reserved takes out the keys that the operator does not let anybody set.
+func (c *conversion) reserved(field string, keys map[string]string) {
+	for _, key := range slices.Sorted(maps.Keys(keys)) {
+		domain, _, _ := strings.Cut(key, "/")
+		if domain == v1alpha1.GroupVersion.Group || key == corev1.IsHeadlessService {
+			c.warn("metadata.%s[%s]: is the operator's own and was left out", field, key)
+			delete(keys, key)
+		}
+	}
+}
+
+// group makes the one group, named after the Service.
+func (c *conversion) group() {
+	name := c.svc.Name
+	if len(name) > maxGroupName {
+		name = strings.TrimRight(name[:maxGroupName], "-")
+		c.warn("metadata.name: is longer than the name of a group may be; the group is named %s", name)
+	}
+	c.out.Spec.Groups = []v1alpha1.Group{{Name: name, Selector: metav1.LabelSelector{MatchLabels: maps.Clone(c.svc.Spec.Selector)}}}
+}
+
+func (c *conversion) port(p *corev1.ServicePort) v1alpha1.Port {
+	out := v1alpha1.Port{Name: p.Name, Protocol: p.Protocol, AppProtocol: p.AppProtocol, Port: p.Port}
+	if c.svc.Spec.Type != corev1.ServiceTypeClusterIP && c.svc.Spec.Type != "" {
+		out.NodePort = p.NodePort
+	}
+	if out.Protocol == corev1.ProtocolTCP {
+		out.Protocol = ""
+	}
+	if p.TargetPort != (intstr.IntOrString{}) && p.TargetPort != intstr.FromInt32(p.Port) {
+		out.TargetPort = ptr.To(p.TargetPort)
+	}
+	return out
+}
+
+// addresses keeps the addresses and families the Service has, so that the ServiceGroup gets them back
+// even if the Service is lost.
+func (c *conversion) addresses() {
+	spec := &c.svc.Spec
+	c.out.Spec.Type = spec.Type
+	switch {
+	case len(spec.ClusterIPs) > 1:
+		c.out.Spec.ClusterIPs = slices.Clone(spec.ClusterIPs)
+	case spec.ClusterIP != "":
+		c.out.Spec.ClusterIP = spec.ClusterIP
+	}
+	c.out.Spec.IPFamilies = slices.Clone(spec.IPFamilies)
+	c.out.Spec.IPFamilyPolicy = spec.IPFamilyPolicy
+}
+
+// policies leaves out what is the default.
+func (c *conversion) policies() {
+	spec, out := &c.svc.Spec, &c.out.Spec
+	if spec.SessionAffinity == corev1.ServiceAffinityClientIP {
+		out.SessionAffinity = spec.SessionAffinity
+		if config := spec.SessionAffinityConfig; config != nil && config.ClientIP != nil && config.ClientIP.TimeoutSeconds != nil {
+			out.SessionAffinityConfig = &v1alpha1.SessionAffinityConfig{ClientIP: &v1alpha1.ClientIPConfig{TimeoutSeconds: ptr.To(*config.ClientIP.TimeoutSeconds)}}
+		}
+	}
+	if out.Type == corev1.ServiceTypeNodePort || out.Type == corev1.ServiceTypeLoadBalancer {
+		out.ExternalTrafficPolicy = spec.ExternalTrafficPolicy
+	}
+	if ptr.Deref(spec.InternalTrafficPolicy, corev1.ServiceInternalTrafficPolicyCluster) != corev1.ServiceInternalTrafficPolicyCluster {
+		out.InternalTrafficPolicy = spec.InternalTrafficPolicy
+	}
+	out.TrafficDistribution = spec.TrafficDistribution
+	out.PublishNotReadyAddresses = spec.PublishNotReadyAddresses
+}
+
+func (c *conversion) loadBalancer() {
+	spec, out := &c.svc.Spec, &c.out.Spec
+	if spec.Type != corev1.ServiceTypeLoadBalancer {
+		if len(spec.LoadBalancerSourceRanges) > 0 {
+			c.warn("spec.loadBalancerSourceRanges: has no effect with type %s and was left out", spec.Type)
+		}
+		return
+	}
+	out.LoadBalancerClass = spec.LoadBalancerClass
+	out.LoadBalancerSourceRanges = slices.Clone(spec.LoadBalancerSourceRanges)
+	if !ptr.Deref(spec.AllocateLoadBalancerNodePorts, true) {
+		out.AllocateLoadBalancerNodePorts = ptr.To(false)
+	}
+	out.HealthCheckNodePort = spec.HealthCheckNodePort
+}
+
+// rest warns of what a ServiceGroup has no field for.
+func (c *conversion) rest() {
+	spec := &c.svc.Spec
+	if len(spec.ExternalIPs) > 0 {
+		c.warn("spec.externalIPs: %s: a ServiceGroup has no such field, and adoption removes it: these addresses stop being answered; use type LoadBalancer", strings.Join(spec.ExternalIPs, ","))
+	}
+	if spec.LoadBalancerIP != "" {
+		c.warn("spec.loadBalancerIP: %s: a ServiceGroup has no such field, which is deprecated, and adoption removes it; ask for the address with an annotation of your load-balancer controller in spec.serviceMetadata", spec.LoadBalancerIP)
+	}
+}
