@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"runtime/debug"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -209,6 +210,9 @@ func parseCIDRs(list []string) ([]netip.Prefix, error) {
 }
 
 func runAgent(ctx context.Context, options node.Options, metricsAddress, healthAddress string) error {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(50) // one agent runs on every node: memory is dearer than a little CPU
+	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	options.Registerer = registry

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"runtime"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -219,6 +221,11 @@ func (a *Agent) sync() error {
 	a.health.succeeded()
 	a.reports.set(taken.seen)
 	a.failures = 0
+	if full {
+		// Listing and building everything leaves more garbage than there is to keep, and on a quiet
+		// cluster nothing would give it back for long.
+		go debug.FreeOSMemory()
+	}
 	return nil
 }
 
@@ -302,25 +309,41 @@ func (a *Agent) commit(change *ruleset.Change, write func(*ruleset.Change) error
 	return nil
 }
 
-// build computes the proxy model of the Services of these names.
+// build computes the proxy model of the Services of these names, on all cores when they are many.
 func (a *Agent) build(names []types.NamespacedName) (map[types.NamespacedName]*proxy.Service, error) {
-	out := make(map[types.NamespacedName]*proxy.Service, len(names))
-	var errs []error
-	for _, name := range names {
-		service, endpointSlices, err := a.watcher.service(name)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("reading Service %s: %w", name, err))
-			continue
-		}
-		out[name] = nil
-		if service != nil {
-			built := proxy.Build(service, endpointSlices, a.node)
-			out[name] = &built
-		}
-		a.noteIgnored(name, out[name])
+	built := make([]*proxy.Service, len(names))
+	workers := min(runtime.GOMAXPROCS(0), 1+len(names)/buildsPerWorker)
+	errs := make([]error, workers)
+	var wait sync.WaitGroup
+	for w := range workers {
+		wait.Go(func() {
+			for i := w; i < len(names); i += workers {
+				service, endpointSlices, err := a.watcher.service(names[i])
+				if err != nil {
+					errs[w] = fmt.Errorf("reading Service %s: %w", names[i], err)
+					return
+				}
+				if service != nil {
+					one := proxy.Build(service, endpointSlices, a.node)
+					built[i] = &one
+				}
+			}
+		})
 	}
-	return out, errors.Join(errs...)
+	wait.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	out := make(map[types.NamespacedName]*proxy.Service, len(names))
+	for i, name := range names {
+		out[name] = built[i]
+		a.noteIgnored(name, built[i])
+	}
+	return out, nil
 }
+
+// buildsPerWorker is the number of Services from which on a second core is worth its start.
+const buildsPerWorker = 256
 
 // answerHealthChecks answers load balancers on the health-check NodePorts of these Services.
 func (a *Agent) answerHealthChecks(services map[types.NamespacedName]*proxy.Service) {

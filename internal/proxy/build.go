@@ -14,6 +14,8 @@ type builder struct {
 	slices  []*discoveryv1.EndpointSlice
 	node    Node
 	out     Service
+	// candidates is the memory for the endpoints of the port at hand.
+	candidates []candidate
 	// localReady collects the addresses behind out.LocalReady.
 	localReady []netip.Addr
 }
@@ -63,7 +65,8 @@ func (b *builder) addPort(port *corev1.ServicePort, vip netip.Addr) {
 	if protocol == 0 || port.Port < 1 || port.Port > 65535 {
 		return
 	}
-	candidates := b.computeCandidates(port.Name, protocol, vip.Is4())
+	b.candidates = b.computeCandidates(b.candidates[:0], port.Name, protocol, vip.Is4())
+	candidates := b.candidates
 	chosen := computeChoice(candidates, b.node)
 	for i := range candidates {
 		if candidates[i].local {

@@ -25,11 +25,15 @@ type choice struct {
 	any bool
 }
 
-// computeCandidates returns the endpoints of one port and family, sorted by address, without
+// computeCandidates appends to out the endpoints of one port and family, sorted by address, without
 // duplicates. Of two entries for one address the one that is not terminating wins: a Pod's address
 // may be in two slices while it moves between them.
-func (b *builder) computeCandidates(portName string, protocol Protocol, ipv4 bool) []candidate {
-	var out []candidate
+func (b *builder) computeCandidates(out []candidate, portName string, protocol Protocol, ipv4 bool) []candidate {
+	most := 0
+	for _, slice := range b.slices {
+		most += len(slice.Endpoints)
+	}
+	out = slices.Grow(out, most)
 	for _, slice := range b.slices {
 		if ipv4 != (slice.AddressType == discoveryv1.AddressTypeIPv4) {
 			continue
@@ -166,7 +170,16 @@ func hintFilter(candidates []candidate, node Node) func(*candidate) bool {
 }
 
 func pick(candidates []candidate, test func(*candidate) bool) []Endpoint {
-	var out []Endpoint
+	n := 0
+	for i := range candidates {
+		if test(&candidates[i]) {
+			n++
+		}
+	}
+	if n == 0 {
+		return nil
+	}
+	out := make([]Endpoint, 0, n)
 	for i := range candidates {
 		if test(&candidates[i]) {
 			out = append(out, candidates[i].Endpoint)

@@ -92,6 +92,7 @@ type Result struct {
 // State and fresh tables.
 func (s *State) Apply(update Update) Result {
 	u := &updater{State: s, conflicts: map[proxy.Key]types.NamespacedName{}}
+	u.change.Add = make([]Element, 0, estimate(update.Services))
 	names := sortedNames(update.Services)
 	// Release first: a frontend may move from one Service to another within one update.
 	for _, name := range names {
@@ -108,6 +109,27 @@ func (s *State) Apply(update Update) Result {
 	}
 	u.finishChains()
 	return Result{Change: u.change, Conflicts: u.conflicts, Freed: u.freed(names)}
+}
+
+// estimate is how many elements so many new Services have at most, where there are so many that
+// growing to it step by step would cost more memory than the elements; 0 where there are few.
+func estimate(services map[types.NamespacedName]*proxy.Service) int {
+	const many = 100
+	if len(services) < many {
+		return 0
+	}
+	n := 0
+	for _, service := range services {
+		if service == nil {
+			continue
+		}
+		n += len(service.VirtualIPs) + len(service.LocalEndpoints)
+		for i := range service.Frontends {
+			f := &service.Frontends[i]
+			n += 2 + len(f.Endpoints) + len(f.ClusterEndpoints)
+		}
+	}
+	return n
 }
 
 // Len returns the number of Services the state holds.
