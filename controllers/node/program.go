@@ -1,0 +1,67 @@
+package node
+
+import (
+	"errors"
+
+	"github.com/servicegroup-dev/servicegroup/internal/ruleset"
+)
+
+// program commits an update: as the difference to the state, or, if full, to what is found in the
+// kernel, or, if that is not our layout or could not be put right the last time, as all there is.
+func (a *Agent) program(full bool, update ruleset.Update) (ruleset.Result, error) {
+	if !full {
+		result := a.state.Apply(update)
+		return result, a.commit(&result.Change, a.tables.Commit)
+	}
+	found, ok, err := a.tables.Read()
+	if err == nil && ok && a.failures < 2 {
+		state, result := ruleset.Adopt(found, update)
+		a.state = state
+		return result, a.commitLong(&result.Change, a.tables.Commit)
+	}
+	a.state = ruleset.NewState()
+	result := a.state.Apply(update)
+	return result, a.commitLong(&result.Change, a.tables.Replace)
+}
+
+// longChange is the number of elements from which on the guard does not listen to a transaction of
+// ours: the kernel would tell it of each element.
+const longChange = 5000
+
+// commitLong commits a change that may be long. What somebody else did meanwhile shows in the
+// number of generations of the ruleset.
+func (a *Agent) commitLong(change *ruleset.Change, write func(*ruleset.Change) error) error {
+	if len(change.Add)+len(change.Delete) < longChange {
+		return a.commit(change, write)
+	}
+	if err := a.guard.monitor.Pause(); err != nil {
+		return err
+	}
+	before, err := a.tables.ForeignGenerations()
+	err = errors.Join(err, a.commit(change, write), a.guard.monitor.Resume())
+	if err != nil {
+		return err
+	}
+	after, err := a.tables.ForeignGenerations()
+	if after != before {
+		a.guard.raise()
+	}
+	return err
+}
+
+func (a *Agent) commit(change *ruleset.Change, write func(*ruleset.Change) error) error {
+	if err := write(change); err != nil {
+		return err
+	}
+	a.metrics.wrote(change)
+	// The rules are right already; a flow that could not be ended is no reason to write them anew.
+	if ended, err := a.flows.DeleteStale(change.UDP); err != nil {
+		a.options.Log.Error(err, "Some UDP flows may go on to pods that have left until they are idle")
+	} else {
+		a.metrics.staleFlows.Add(float64(ended))
+	}
+	if !change.Empty() {
+		a.options.Log.V(1).Info("Programmed", "added", len(change.Add), "deleted", len(change.Delete), "bytes", a.tables.BatchSize())
+	}
+	return nil
+}
