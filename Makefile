@@ -52,8 +52,9 @@ bench: need-nft tools-bench build ## Measure the agent and kube-proxy side by si
 ##@ Develop
 
 .PHONY: build
-build: ## Build bin/servicegroup, the operator and node agent.
+build: ## Build bin/servicegroup, the operator and node agent, and bin/kubectl-servicegroup, the kubectl plugin.
 	@CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/servicegroup .
+	@CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/kubectl-servicegroup ./cmd/kubectl-servicegroup
 
 .PHONY: generate
 generate: bin/controller-gen ## Generate deep copies, the CRD and the manager's role.

@@ -67,44 +67,6 @@ func (c *conversion) warn(format string, args ...any) {
 	c.warnings = append(c.warnings, fmt.Sprintf(format, args...))
 }
 
-// metadata converts what is not the spec. A Service that has a UID exists, and is to be adopted.
-func (c *conversion) metadata() {
-	svc := c.svc
-	if svc.UID != "" {
-		c.out.Annotations = map[string]string{v1alpha1.AnnotationAdopt: string(svc.UID)}
-	}
-	meta := &v1alpha1.ServiceMetadata{Labels: maps.Clone(svc.Labels), Annotations: maps.Clone(svc.Annotations)}
-	delete(meta.Annotations, corev1.LastAppliedConfigAnnotation)
-	if name, ok := meta.Labels[v1alpha1.LabelServiceProxyName]; ok {
-		c.warn("metadata.labels[%s]: the proxy %s serves this Service so far; the node agent will", v1alpha1.LabelServiceProxyName, name)
-		delete(meta.Labels, v1alpha1.LabelServiceProxyName)
-	}
-	c.reserved("labels", meta.Labels)
-	c.reserved("annotations", meta.Annotations)
-	if len(meta.Labels) > 0 || len(meta.Annotations) > 0 {
-		c.out.Spec.ServiceMetadata = meta
-	}
-	if owner := metav1.GetControllerOf(svc); owner != nil {
-		c.warn("metadata.ownerReferences: %s %s owns this Service and would go on writing it; the operator does not adopt it before it is removed from there", owner.Kind, owner.Name)
-	}
-	if release := svc.Annotations["meta.helm.sh/release-name"]; release != "" {
-		c.warn("metadata.annotations[meta.helm.sh/release-name]: Helm release %s has this Service in its chart; set the annotation helm.sh/resource-policy: keep and take it out of the chart, or the next upgrade writes it again", release)
-	} else if _, ok := svc.Annotations[corev1.LastAppliedConfigAnnotation]; ok {
-		c.warn("metadata.annotations[%s]: a manifest of this Service was applied with kubectl; remove it from where it is kept, since applying it again writes the selector, which the operator takes out again", corev1.LastAppliedConfigAnnotation)
-	}
-}
-
-// reserved takes out the keys that the operator does not let anybody set.
-func (c *conversion) reserved(field string, keys map[string]string) {
-	for _, key := range slices.Sorted(maps.Keys(keys)) {
-		domain, _, _ := strings.Cut(key, "/")
-		if domain == v1alpha1.GroupVersion.Group || key == corev1.IsHeadlessService {
-			c.warn("metadata.%s[%s]: is the operator's own and was left out", field, key)
-			delete(keys, key)
-		}
-	}
-}
-
 // group makes the one group, named after the Service.
 func (c *conversion) group() {
 	name := c.svc.Name

@@ -1,0 +1,82 @@
+// Command kubectl-servicegroup is the kubectl plugin of ServiceGroup: kubectl finds it on the PATH and
+// runs it as kubectl servicegroup. It reads and prints; it changes nothing in the cluster.
+//
+// It exits with status 1 after an error, which it tells in one sentence with the remedy, and with
+// status 2 when it was called in a way it does not understand.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"k8s.io/cli-runtime/pkg/genericiooptions"
+)
+
+// version is stamped by the build.
+var version = "development"
+
+func main() {
+	streams := genericiooptions.IOStreams{In: os.Stdin, Out: os.Stdout, ErrOut: os.Stderr}
+	os.Exit(run(streams, os.Args[1:]))
+}
+
+// run runs the command line and returns the exit status.
+func run(streams genericiooptions.IOStreams, args []string) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	command := newCommand(streams)
+	command.SetArgs(args)
+	err := command.ExecuteContext(ctx)
+	if err != nil {
+		fmt.Fprintln(streams.ErrOut, "error:", err)
+	}
+	return statusOf(err)
+}
+
+// misuse is an error of the command line.
+type misuse struct{ error }
+
+func misusef(format string, args ...any) error { return misuse{fmt.Errorf(format, args...)} }
+
+func statusOf(err error) int {
+	var wrong misuse
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &wrong):
+		return 2
+	}
+	return 1
+}
+
+func newCommand(streams genericiooptions.IOStreams) *cobra.Command {
+	root := &cobra.Command{
+		Use:           "kubectl-servicegroup",
+		Short:         "Work with ServiceGroups",
+		Annotations:   map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl servicegroup"},
+		Version:       version,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return misusef("there is no command %q; kubectl servicegroup --help lists them", args[0])
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return misusef("%w; %s --help lists what there is", err, cmd.CommandPath())
+	})
+	root.SetIn(streams.In)
+	root.SetOut(streams.Out)
+	root.SetErr(streams.ErrOut)
+	root.CompletionOptions.DisableDefaultCmd = true
+	root.AddCommand(newConvertCommand(streams))
+	return root
+}
