@@ -40,6 +40,9 @@ func (r *Reconciler) refusalOf(ctx context.Context, sg *v1alpha1.ServiceGroup, e
 	if !errors.As(err, &status) || apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
 		return nil, err
 	}
+	if number, cause, ok := healthCheckRefused(err); ok {
+		return r.explainHealthCheck(ctx, sg, number, cause)
+	}
 	switch {
 	case apierrors.IsInvalid(err):
 		return r.explain(ctx, sg, status.Status())

@@ -115,7 +115,8 @@ func (r *Reconciler) createOrUpdate(ctx context.Context, sg *v1alpha1.ServiceGro
 	if live == nil || diff.Restore {
 		want, restored := plan.RestoredService(sg)
 		svc, err := r.write(ctx, live, want, diff.Repair)
-		if !restored || !apierrors.IsInvalid(err) {
+		_, _, held := healthCheckRefused(err)
+		if !restored || !(held || apierrors.IsInvalid(err)) {
 			return svc, err
 		}
 		log.FromContext(ctx).Info("The remembered addresses are taken, asking for new ones", "cause", err.Error())

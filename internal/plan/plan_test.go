@@ -31,6 +31,14 @@ func TestValidate(t *testing.T) {
 	target := func(v intstr.IntOrString) func(*v1alpha1.ServiceGroupSpec) {
 		return func(s *v1alpha1.ServiceGroupSpec) { s.Ports[0].TargetPort = &v }
 	}
+	labelled := func(labels map[string]string) func(*v1alpha1.ServiceGroupSpec) {
+		return func(s *v1alpha1.ServiceGroupSpec) { s.ServiceMetadata = &v1alpha1.ServiceMetadata{Labels: labels} }
+	}
+	annotated := func(annotations map[string]string) func(*v1alpha1.ServiceGroupSpec) {
+		return func(s *v1alpha1.ServiceGroupSpec) {
+			s.ServiceMetadata = &v1alpha1.ServiceMetadata{Annotations: annotations}
+		}
+	}
 	for name, test := range map[string]struct {
 		edit func(*v1alpha1.ServiceGroupSpec)
 		// want are the beginnings of the problems.
@@ -41,7 +49,7 @@ func TestValidate(t *testing.T) {
 		"In without values":  {expression(metav1.LabelSelectorOpIn), []string{`spec.groups[0].selector: {"matchExpressions":[{"key":"app","operator":"In"}]}: `}},
 		"Exists with values": {expression(metav1.LabelSelectorOpExists, "x"), []string{"spec.groups[0].selector: "}},
 		"unknown operator":   {expression("Near", "x"), []string{"spec.groups[0].selector: "}},
-		"label value": {func(s *v1alpha1.ServiceGroupSpec) { s.Groups[0].Selector.MatchLabels["app"] = "a b" },
+		"selector value": {func(s *v1alpha1.ServiceGroupSpec) { s.Groups[0].Selector.MatchLabels["app"] = "a b" },
 			[]string{`spec.groups[0].selector: {"matchLabels":{"app":"a b"}}: `}},
 		"target number":         {target(intstr.FromInt32(65535)), nil},
 		"target name":           {target(intstr.FromString("web")), nil},
@@ -62,6 +70,20 @@ func TestValidate(t *testing.T) {
 				s.Groups[0].Selector.MatchLabels[fmt.Sprintf("a-rather-long-label-key-%d", i)] = "and-a-rather-long-value"
 			}
 		}, []string{"spec: "}},
+		"class": {func(s *v1alpha1.ServiceGroupSpec) { s.LoadBalancerClass = ptr.To("a/b/c") },
+			[]string{`spec.loadBalancerClass: "a/b/c": `}},
+		"labels": {labelled(map[string]string{"team": "blue", "example.com/team": ""}), nil},
+		"label value": {labelled(map[string]string{"team": "blue and red"}),
+			[]string{`spec.serviceMetadata.labels[team]: "blue and red": `}},
+		"label key": {labelled(map[string]string{"a b": ""}), []string{`spec.serviceMetadata.labels: "a b": `}},
+		"our labels": {labelled(map[string]string{v1alpha1.LabelServiceGroup: "x", v1alpha1.LabelServiceProxyName: ""}),
+			[]string{`spec.serviceMetadata.labels: "net.servicegroup.dev/servicegroup": reserved; remove it`,
+				`spec.serviceMetadata.labels: "service.kubernetes.io/service-proxy-name": reserved; remove it`}},
+		"annotations": {annotated(map[string]string{"Example.com/Note": "any text\n"}), nil},
+		"our annotation": {annotated(map[string]string{v1alpha1.AnnotationServed: "{}"}),
+			[]string{`spec.serviceMetadata.annotations: "net.servicegroup.dev/served": reserved`}},
+		"hints": {annotated(map[string]string{corev1.AnnotationTopologyMode: "Auto"}),
+			[]string{`spec.serviceMetadata.annotations: "service.kubernetes.io/topology-mode": reserved; remove it and set trafficDistribution`}},
 		"two at once": {func(s *v1alpha1.ServiceGroupSpec) {
 			expression(metav1.LabelSelectorOpIn)(s)
 			target(intstr.FromInt32(0))(s)

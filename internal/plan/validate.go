@@ -50,6 +50,8 @@ func Validate(spec *v1alpha1.ServiceGroupSpec) []Problem {
 		problems = append(problems, validatePort(&spec.Ports[i], root.Child("ports").Index(i))...)
 	}
 	problems = append(problems, validateFamilies(spec, root)...)
+	problems = append(problems, validateLoadBalancer(spec, root)...)
+	problems = append(problems, validateMetadata(spec.ServiceMetadata, root.Child("serviceMetadata"))...)
 	if size := len(ServedOf(spec).encode()); size > maxServedBytes {
 		problems = append(problems, Problem{
 			Field: root.String(), Value: strconv.Itoa(size) + " bytes of groups and ports",

@@ -9,6 +9,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/servicegroup-dev/servicegroup/api/v1alpha1"
@@ -51,7 +52,7 @@ var _ = Describe("Accidents", func() {
 			g.Expect(endpoints(g, "precious")).To(Equal(want()))
 			for _, slice := range slicesOf(g, "precious") {
 				g.Expect(metav1.IsControlledBy(&slice, now)).To(BeTrue())
-				g.Expect(slice.Labels).To(HaveLen(4))
+				g.Expect(slice.Labels).To(HaveLen(5))
 				g.Expect(slice.Labels).To(HaveKeyWithValue(discoveryv1.LabelManagedBy, v1alpha1.ManagedBy))
 			}
 		}
@@ -109,7 +110,16 @@ var _ = Describe("Accidents", func() {
 		Entry("proxy name removed", func(s *corev1.Service) { delete(s.Labels, v1alpha1.LabelServiceProxyName) }),
 		Entry("annotation removed", func(s *corev1.Service) { delete(s.Annotations, v1alpha1.AnnotationServed) }),
 		Entry("owner removed", func(s *corev1.Service) { s.OwnerReferences = nil }),
+		Entry("ServiceGroup label removed", func(s *corev1.Service) { delete(s.Labels, v1alpha1.LabelServiceGroup) }),
 		Entry("session affinity", func(s *corev1.Service) { s.Spec.SessionAffinity = corev1.ServiceAffinityClientIP }),
+		Entry("publishNotReadyAddresses", func(s *corev1.Service) { s.Spec.PublishNotReadyAddresses = true }),
+		Entry("trafficDistribution", func(s *corev1.Service) {
+			s.Spec.TrafficDistribution = ptr.To(corev1.ServiceTrafficDistributionPreferClose)
+		}),
+		Entry("internalTrafficPolicy", func(s *corev1.Service) {
+			s.Spec.InternalTrafficPolicy = ptr.To(corev1.ServiceInternalTrafficPolicyLocal)
+		}),
+		Entry("externalTrafficPolicy", func(s *corev1.Service) { s.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal }),
 	)
 
 	It("what others set on the Service without moving traffic stays theirs", func() {

@@ -77,6 +77,7 @@ var _ = Describe("The guestbook", func() {
 				discoveryv1.LabelServiceName:   "guestbook",
 				discoveryv1.LabelManagedBy:     v1alpha1.ManagedBy,
 				v1alpha1.LabelServiceProxyName: v1alpha1.ServiceProxyName,
+				v1alpha1.LabelServiceGroup:     "guestbook",
 				v1alpha1.LabelGroup:            slice.Labels[v1alpha1.LabelGroup],
 			}))
 			Expect(slice.Annotations).To(HaveKey(corev1.EndpointsLastChangeTriggerTime))
