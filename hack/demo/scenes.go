@@ -190,10 +190,10 @@ func (d *demo) measure(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// scaleToZero deletes the tomcat pods and looks at both ports.
+// scaleToZero ends the tomcat pods and looks at both ports.
 func (d *demo) scaleToZero(ctx context.Context) error {
 	d.say("Scaling tomcat to zero")
-	if err := d.lab.DeletePods(ctx, d.tomcat.pods...); err != nil {
+	if err := d.lab.EndPods(ctx, d.tomcat.pods...); err != nil {
 		return err
 	}
 	gone := time.Now()
@@ -201,7 +201,10 @@ func (d *demo) scaleToZero(ctx context.Context) error {
 	if err := d.until(ctx, func(ctx context.Context) error { return refusedEverywhere(ctx, targets) }); err != nil {
 		return fmt.Errorf("waiting for port 8080 to refuse connections: %w", err)
 	}
-	fmt.Fprintf(d.out, "    port 8080 and NodePort 30002 refuse connections, %d ms after the last pod was gone:\n", time.Since(gone).Milliseconds())
+	fmt.Fprintf(d.out, "    port 8080 and NodePort 30002 refuse connections, %d ms after the last pod began to end:\n", time.Since(gone).Milliseconds())
+	if err := d.lab.DeletePods(ctx, d.tomcat.pods...); err != nil {
+		return err
+	}
 	for _, t := range targets {
 		asked := time.Now()
 		_, err := t.from.Ask(ctx, "tcp", t.address)

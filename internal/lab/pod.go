@@ -157,6 +157,20 @@ func (p *Pod) Terminate(ctx context.Context) error {
 	return nil
 }
 
+// EndPods begins the end of the pods as scaling down does: their objects get a deletionTimestamp and
+// turn unready. They go on serving, so that nobody who was sent to them before the cluster has followed
+// is lost; once it has, end them with [Lab.DeletePods]. (A pod that is gone while connections are still
+// sent to it leaves half-open ones in connection tracking, and for two minutes a client that comes to
+// use the same source port again goes the way of the dead.)
+func (l *Lab) EndPods(ctx context.Context, pods ...*Pod) error {
+	return inParallel(len(pods), func(i int) error {
+		if err := pods[i].Terminate(ctx); err != nil {
+			return err
+		}
+		return pods[i].SetReady(ctx, false)
+	})
+}
+
 // SetReady changes what the pod's readiness says. Its servers go on listening.
 func (p *Pod) SetReady(ctx context.Context, ready bool) error {
 	pods := p.lab.Kubernetes.CoreV1().Pods(p.Namespace)

@@ -35,12 +35,7 @@ func TestS9MultiSelector(t *testing.T) {
 	expect(toTomcat, tomcat)
 
 	// A group scaled to zero rejects its own port only ...
-	if err := s.DeletePods(t.Context(), tomcat...); err != nil {
-		t.Fatal(err)
-	}
-	for _, to := range toTomcat {
-		s.awaitRefused(to)
-	}
+	s.scaleToZero(tomcat, toTomcat)
 	expect(toFrontend, frontend)
 	// ... which says so, and comes back with the pods.
 	message := s.awaitCondition("guestbook", "Ready", "False", "NoReadyEndpoints")
@@ -48,6 +43,47 @@ func TestS9MultiSelector(t *testing.T) {
 		t.Errorf("the condition Ready says %q", message)
 	}
 	expect(toTomcat, s.run("tomcat-again", 2, map[string]string{"app": "myweb"}, both...))
+}
+
+// TestS9OneGroupComesAndGoes: while one group is scaled to zero and back, again and again, the other
+// loses no connection, and the one that is back serves at once and without a failure.
+func TestS9OneGroupComesAndGoes(t *testing.T) {
+	s := newScene(t, "s9")
+	s.apply("guestbook.yaml")
+	frontend := s.run("frontend", 3, map[string]string{"app": "guestbook", "tier": "frontend"})
+	visitor := s.visitor()
+	vip := s.service("guestbook").Spec.ClusterIP
+	steady := []target{inside(visitor, vip, 80), s.everyNode(30001, corev1.IPv4Protocol)[0]}
+	for _, to := range steady {
+		s.awaitAnswers(to, frontend)
+	}
+	flapping := append(s.everyNode(30002, corev1.IPv4Protocol), inside(visitor, vip, 8080))
+	stop := s.keepAsking(steady)
+	defer stop()
+	for range 3 {
+		tomcat := s.run("tomcat", 2, map[string]string{"app": "myweb"}, lab.TCP(8080))
+		for _, to := range flapping {
+			s.awaitAnswers(to, tomcat)
+		}
+		for _, to := range flapping {
+			s.evenly(to, tomcat)
+		}
+		s.scaleToZero(tomcat, flapping)
+	}
+}
+
+// scaleToZero ends the pods and waits until the targets refuse connections.
+func (s *scene) scaleToZero(pods []*lab.Pod, targets []target) {
+	s.t.Helper()
+	if err := s.EndPods(s.t.Context(), pods...); err != nil {
+		s.t.Fatal(err)
+	}
+	for _, to := range targets {
+		s.awaitRefused(to)
+	}
+	if err := s.DeletePods(s.t.Context(), pods...); err != nil {
+		s.t.Fatal(err)
+	}
 }
 
 // TestS9ConstantRules: a hundred ServiceGroups take as many rules and chains as one.

@@ -3,7 +3,10 @@ package stories
 import (
 	"context"
 	"errors"
+	"fmt"
+	"maps"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -54,17 +57,21 @@ func TestS15BesideKubeProxy(t *testing.T) {
 	works(ours, append(ourPods, more...))
 	s.sameListings("a ServiceGroup", theirs, s.listings("kube-proxy's", kubeProxysRules))
 
-	// A plain Service comes and goes: ours stay.
+	s.kubectl("delete", "svcg", "my-web", "--cascade=foreground")
+	works(plain, plainPods)
+	s.sameListings("a deleted ServiceGroup", theirs, s.listings("kube-proxy's", kubeProxysRules))
+
+	// A plain Service comes and goes: ours stay. (This comes last because kube-proxy takes its time to
+	// remove the chains of a Service that is gone.)
+	s.apply("nodeport.yaml")
+	ours = s.service("my-web")
+	works(ours, append(ourPods, more...))
 	mine := s.listings("ours", ourRules)
 	s.applyText("{apiVersion: v1, kind: Service, metadata: {name: second}, spec: {type: NodePort, selector: {app: plain}, ports: [{port: 80}]}}")
 	works(s.service("second"), plainPods)
 	s.kubectl("delete", "service", "second")
 	works(ours, append(ourPods, more...))
 	s.sameListings("a plain Service", mine, s.listings("ours", ourRules))
-
-	s.kubectl("delete", "svcg", "my-web", "--cascade=foreground")
-	works(plain, plainPods)
-	s.sameListings("a deleted ServiceGroup", theirs, s.listings("kube-proxy's", kubeProxysRules))
 }
 
 // startKubeProxy starts kube-proxy for the length of the test; its rules go with it.
@@ -104,13 +111,39 @@ func (s *scene) sameListings(what string, before, after map[string]string) {
 	s.t.Helper()
 	for node, listing := range before {
 		if after[node] != listing {
-			s.t.Errorf("%s changed the rules of others on %s; before:\n%s\nafter:\n%s", what, node, listing, after[node])
+			s.t.Errorf("%s changed the rules of others on %s: %s", what, node, differingLines(listing, after[node]))
 		}
 	}
 }
 
-// changing is what differs between two listings of the same rules: counters and dates.
-var changing = regexp.MustCompile(`counter packets \d+ bytes \d+|(?m)^#.*$|\[\d+:\d+\]`)
+// differingLines are the lines that only one of two listings has.
+func differingLines(before, after string) string {
+	count := map[string]int{}
+	for line := range strings.Lines(before) {
+		count[line]--
+	}
+	for line := range strings.Lines(after) {
+		count[line]++
+	}
+	var out strings.Builder
+	for _, line := range slices.Sorted(maps.Keys(count)) {
+		if n := count[line]; n != 0 {
+			fmt.Fprintf(&out, "\n%+d %s", n, strings.TrimSuffix(line, "\n"))
+		}
+	}
+	return out.String()
+}
+
+// changing is what differs between two listings of the same rules.
+var changing = regexp.MustCompile(`counter packets \d+ bytes \d+|(?m)^#.*$`)
+
+// normal leaves counters and dates out of a listing, and puts its chains in order: kube-proxy in mode
+// iptables writes them anew, in another order, when it syncs.
+func normal(listing string) string {
+	blocks := strings.Split(changing.ReplaceAllString(listing, ""), "\n\n")
+	slices.Sort(blocks)
+	return strings.Join(blocks, "\n\n")
+}
 
 // kubeProxysRules are all rules on the node outside our tables.
 func kubeProxysRules(ctx context.Context, node *lab.Node) (string, error) {
@@ -127,9 +160,9 @@ func kubeProxysRules(ctx context.Context, node *lab.Node) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		all += listing
+		all += normal(listing)
 	}
-	return changing.ReplaceAllString(all, ""), nil
+	return all, nil
 }
 
 // ourRules are the rules of the agent, without what packets put there.
@@ -139,5 +172,5 @@ func ourRules(ctx context.Context, node *lab.Node) (string, error) {
 		return "", err
 	}
 	v6, err := node.Output(ctx, "nft", "-s", "list", "table", "ip6", "servicegroup")
-	return changing.ReplaceAllString(v4+v6, ""), err
+	return normal(v4) + normal(v6), err
 }
