@@ -26,6 +26,10 @@ const (
 	// Service's ports. While a newer spec is refused, the slices go on following this one.
 	AnnotationServed = "net.servicegroup.dev/served"
 
+	// LabelAdopting is set on a Service that is about to be adopted: the agents serve it as if it were
+	// the operator's already, while the proxy that it has goes on serving it.
+	LabelAdopting = "net.servicegroup.dev/adopting"
+
 	// AnnotationAdopt is set on a ServiceGroup by whoever wants it to take over a Service of its name
 	// that it did not make; its value is the UID of that Service. (docs/adoption.md)
 	AnnotationAdopt = "net.servicegroup.dev/adopt"

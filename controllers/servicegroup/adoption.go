@@ -25,8 +25,8 @@ import (
 
 // adoption is how far the adoption of a Service is. It is lost in a restart and begins anew.
 type adoption struct {
-	// preparedAt is when its EndpointSlices were written.
-	preparedAt time.Time
+	// preparedAt is when its EndpointSlices were written, announcedAt when the agents were told.
+	preparedAt, announcedAt time.Time
 	// adoptedAt is when it was adopted, or found to be.
 	adoptedAt time.Time
 	// cleaned says that nothing is left behind.
@@ -46,15 +46,15 @@ func adoptionChanged() predicate.Predicate {
 // (docs/adoption.md):
 //
 //  1. a dry run: what the API server would refuse is refused before anything is touched;
-//  2. our EndpointSlices, which nobody follows yet;
-//  3. a while for them to reach the nodes;
+//  2. our EndpointSlices, which nobody follows yet, and a while for them to reach the nodes;
+//  3. the word to the agents to serve it too, and a while for them to do so;
 //  4. the claim of its fields, which changes nothing that anybody follows;
-//  5. one server-side apply: selector out, label and owner in.
+//  5. one server-side apply: selector out, owner in, and the label by which the old proxy lets go.
 func (r *Reconciler) reconcileForeign(ctx context.Context, sg *v1alpha1.ServiceGroup, svc *corev1.Service) (serviceState, error) {
 	key, try := client.ObjectKeyFromObject(sg), attempt{sg.UID, sg.Generation, svc.UID}
 	refused := func(refusal plan.Refusal) (serviceState, error) {
 		wait := r.memory.refuse(key, try, refusal)
-		return serviceState{refusal: &refusal, retryAfter: wait}, r.abandonAdoption(ctx, key)
+		return serviceState{refusal: &refusal, retryAfter: wait}, r.abandonAdoption(ctx, key, svc)
 	}
 	if plan.OwnershipOf(svc, sg) == plan.Predecessors {
 		return refused(predecessors(svc))
@@ -63,7 +63,7 @@ func (r *Reconciler) reconcileForeign(ctx context.Context, sg *v1alpha1.ServiceG
 		return refused(*refusal)
 	}
 	if problems := plan.Validate(&sg.Spec); len(problems) > 0 {
-		return serviceState{problems: problems}, r.abandonAdoption(ctx, key)
+		return serviceState{problems: problems}, r.abandonAdoption(ctx, key, svc)
 	}
 	live := &corev1.Service{} // with all of its managed fields, which the cache has not
 	if err := r.live.Get(ctx, key, live); err != nil {
@@ -80,6 +80,13 @@ func (r *Reconciler) reconcileForeign(ctx context.Context, sg *v1alpha1.ServiceG
 	}
 	if wait, err := r.prepareAdoption(ctx, sg, live, want); err != nil || wait > 0 {
 		return serviceState{pending: wait}, err
+	}
+	if !plan.Announced(live) {
+		return serviceState{pending: r.options.AdoptionLead}, r.announce(ctx, live, true)
+	}
+	announcedAt := func(e *entry) *time.Time { return &e.adoption.announcedAt }
+	if wait := r.leadLeft(key, announcedAt); wait > 0 {
+		return serviceState{pending: wait}, nil
 	}
 	return r.takeOver(ctx, kept, live, want)
 }
@@ -109,15 +116,29 @@ func (r *Reconciler) prepareAdoption(ctx context.Context, sg *v1alpha1.ServiceGr
 	if endpoints.stale {
 		return staleLimit, nil
 	}
-	var left time.Duration
-	r.memory.with(client.ObjectKeyFromObject(sg), func(e *entry) {
-		now := r.options.Clock.Now()
-		if e.adoption.preparedAt.IsZero() {
-			e.adoption.preparedAt = now
+	return r.leadLeft(client.ObjectKeyFromObject(sg), func(e *entry) *time.Time { return &e.adoption.preparedAt }), nil
+}
+
+// leadLeft is how much of the lead is left since a step was taken, or found to have been taken.
+func (r *Reconciler) leadLeft(key types.NamespacedName, step func(*entry) *time.Time) (left time.Duration) {
+	r.memory.with(key, func(e *entry) {
+		now, since := r.options.Clock.Now(), step(e)
+		if since.IsZero() {
+			*since = now
 		}
-		left = r.options.AdoptionLead - now.Sub(e.adoption.preparedAt)
+		left = r.options.AdoptionLead - now.Sub(*since)
 	})
-	return max(left, 0), nil
+	return max(left, 0)
+}
+
+// announce tells the agents to serve a Service that is about to be adopted, or no more.
+func (r *Reconciler) announce(ctx context.Context, svc *corev1.Service, serve bool) error {
+	target := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: svc.Name, Namespace: svc.Namespace}}
+	err := r.client.Patch(ctx, target, client.RawPatch(types.MergePatchType, plan.AnnouncePatch(svc, serve)), client.FieldOwner(v1alpha1.ManagedBy))
+	if err != nil {
+		return fmt.Errorf("telling the agents of an adoption: %w", err)
+	}
+	return nil
 }
 
 // takeOver claims the Service and applies ours.
@@ -143,13 +164,28 @@ func (r *Reconciler) takeOver(ctx context.Context, kept *v1alpha1.ServiceGroup, 
 	return serviceState{service: written}, nil
 }
 
-// abandonAdoption removes the EndpointSlices that were prepared for a Service which is not to be
-// adopted after all: nobody would maintain them.
-func (r *Reconciler) abandonAdoption(ctx context.Context, key types.NamespacedName) error {
-	var begun bool
-	r.memory.with(key, func(e *entry) { begun = !e.adoption.preparedAt.IsZero() })
-	if !begun {
+// abandonForeign is abandonAdoption for a ServiceGroup that is gone.
+func (r *Reconciler) abandonForeign(ctx context.Context, key types.NamespacedName) error {
+	svc := &corev1.Service{}
+	if err := r.client.Get(ctx, key, svc); client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("getting Service: %w", err)
+	}
+	return r.abandonAdoption(ctx, key, svc)
+}
+
+// abandonAdoption takes back what was done for a Service which is not to be adopted after all: agents
+// would serve what nobody maintains. First the agents let go, then the EndpointSlices go.
+func (r *Reconciler) abandonAdoption(ctx context.Context, key types.NamespacedName, svc *corev1.Service) error {
+	var prepared bool
+	r.memory.with(key, func(e *entry) { prepared = !e.adoption.preparedAt.IsZero() })
+	announced := plan.Announced(svc) && metav1.GetControllerOf(svc) == nil
+	if !prepared && !announced {
 		return nil
+	}
+	if announced {
+		if err := r.announce(ctx, svc, false); client.IgnoreNotFound(err) != nil {
+			return err
+		}
 	}
 	var list discoveryv1.EndpointSliceList
 	err := r.live.List(ctx, &list, client.InNamespace(key.Namespace),

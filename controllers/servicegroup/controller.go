@@ -44,7 +44,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	sg := &v1alpha1.ServiceGroup{}
 	if err := r.client.Get(ctx, req.NamespacedName, sg); err != nil {
 		if apierrors.IsNotFound(err) {
-			if err := r.abandonAdoption(ctx, req.NamespacedName); err != nil {
+			if err := r.abandonForeign(ctx, req.NamespacedName); err != nil {
 				return reconcile.Result{}, err
 			}
 			r.forget(req)

@@ -94,6 +94,25 @@ func PreparedService(svc *corev1.Service, want *corev1ac.ServiceApplyConfigurati
 	return out
 }
 
+// Announced says whether the agents have been told to serve a Service that is about to be adopted.
+func Announced(svc *corev1.Service) bool { return svc.Labels[v1alpha1.LabelAdopting] != "" }
+
+// AnnouncePatch is a JSON merge patch that tells the agents to serve a Service that is about to be
+// adopted, or no more, for the resourceVersion we saw.
+func AnnouncePatch(live *corev1.Service, serve bool) []byte {
+	labels := map[string]any{v1alpha1.LabelServiceGroup: nil, v1alpha1.LabelAdopting: nil}
+	if serve {
+		labels = map[string]any{v1alpha1.LabelServiceGroup: live.Name, v1alpha1.LabelAdopting: "true"}
+	}
+	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{
+		"uid": live.UID, "resourceVersion": live.ResourceVersion, "labels": labels,
+	}})
+	if err != nil { // these types cannot fail
+		panic(fmt.Sprintf("encoding labels: %v", err))
+	}
+	return patch
+}
+
 // fields is a set of fields in the format of managedFields (FieldsV1).
 type fields map[string]any
 
@@ -118,6 +137,7 @@ func ClaimPatch(live *corev1.Service, want *corev1ac.ServiceApplyConfiguration) 
 			delete(theirs, "f:spec")
 		}
 		moveKeys(ours, theirs, "f:labels", want.Labels)
+		moveKeys(ours, theirs, "f:labels", map[string]string{v1alpha1.LabelAdopting: ""}) // to be removed
 		moveKeys(ours, theirs, "f:annotations", want.Annotations)
 		if len(theirs) > 0 {
 			entries = append(entries, entryOf(entry, theirs))

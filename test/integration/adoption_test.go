@@ -24,7 +24,7 @@ import (
 )
 
 const (
-	adoptionLead  = 300 * time.Millisecond
+	adoptionLead  = 500 * time.Millisecond
 	adoptionGrace = 500 * time.Millisecond
 )
 
@@ -137,7 +137,8 @@ var _ = Describe("Adoption", Ordered, ContinueOnFailure, func() {
 		quiet()
 		mu.Lock()
 		defer mu.Unlock()
-		Expect(order).To(Equal([]string{before, before})) // the claim and the apply
+		Expect(order).To(Equal([]string{before, before, before})) // the word to the agents, the claim and the apply
+		Expect(service(Default, "web").Labels).NotTo(HaveKey(v1alpha1.LabelAdopting))
 		same(sg)
 		Expect(service(Default, "web").Spec.ExternalIPs).To(BeEmpty(), "what a ServiceGroup cannot say is gone")
 		Eventually(func(g Gomega) []string { return reasons(g, "web") }).Should(ContainElement("Normal Adopted"))
@@ -216,6 +217,21 @@ var _ = Describe("Adoption", Ordered, ContinueOnFailure, func() {
 		start()
 	})
 
+	It("lets the agents go when the ServiceGroup goes while the operator is down", func() {
+		sg := converted()
+		Expect(k8s.Create(ctx, sg)).To(Succeed())
+		Eventually(func(g Gomega) map[string]string { return service(g, "web").Labels }).Should(HaveKey(v1alpha1.LabelAdopting))
+		stopManager()
+		Expect(service(Default, "web").Labels).To(HaveKey(v1alpha1.LabelAdopting))
+		Expect(k8s.Delete(ctx, sg)).To(Succeed())
+		start()
+		Eventually(func(g Gomega) {
+			g.Expect(service(g, "web").Labels).To(Equal(svc.Labels))
+			g.Expect(managers(g)).NotTo(HaveKey(v1alpha1.ManagedBy))
+		}).Should(Succeed())
+		Expect(service(Default, "web").Spec).To(Equal(svc.Spec))
+	})
+
 	DescribeTable("survives a crash after any write", func(n int, fail writeHook) {
 		sg := converted()
 		var seen atomic.Int32
@@ -238,7 +254,7 @@ var _ = Describe("Adoption", Ordered, ContinueOnFailure, func() {
 		same(sg)
 	}, func() []TableEntry {
 		var entries []TableEntry
-		for n := range 4 {
+		for n := range 5 {
 			entries = append(entries,
 				Entry(fmt.Sprintf("number %d that did not arrive", n+1), n+1, writeHook(func(string, *http.Request, http.RoundTripper) (*http.Response, error) {
 					return nil, errors.New("injected: connection lost")
