@@ -49,6 +49,12 @@ bench: need-nft tools-bench build ## Measure the agent and kube-proxy side by si
 	@go build -o bin/bench ./test/bench
 	@bin/bench
 
+.PHONY: bench-operator
+bench-operator: tools-bench build ## Measure the operator beside kube-controller-manager (BENCH=quick: a smoke run).
+	@hack/build-k8s.sh kube-controller-manager
+	@go build -o bin/bench-operator ./test/benchoperator
+	@bin/bench-operator
+
 ##@ Develop
 
 .PHONY: build

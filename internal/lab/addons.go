@@ -10,11 +10,12 @@ import (
 
 // StartControllerManager starts kube-controller-manager on the fabric and waits until it is ready.
 // Controllers that would judge the lab's nodes are off.
-func (l *Lab) StartControllerManager(ctx context.Context) (*Process, error) {
+func (l *Lab) StartControllerManager(ctx context.Context, args ...string) (*Process, error) {
 	controllers, err := l.ControlPlane.controllerManagerProgram()
 	if err != nil {
 		return nil, err
 	}
+	controllers.args = append(controllers.args, args...)
 	return l.ControlPlane.run(ctx, controllers)
 }
 

@@ -139,11 +139,12 @@ func (l *Lab) startNodePrograms(ctx context.Context) error {
 }
 
 // StartManager starts the project's operator and waits until it is ready.
-func (l *Lab) StartManager(ctx context.Context) (*Process, error) {
+func (l *Lab) StartManager(ctx context.Context, args ...string) (*Process, error) {
 	manager, err := l.managerProgram()
 	if err != nil {
 		return nil, err
 	}
+	manager.args = append(manager.args, args...)
 	return l.ControlPlane.run(ctx, manager)
 }
 

@@ -1,0 +1,245 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/tools/cache"
+)
+
+// bound is how long a measurement may take.
+const bound = 10 * time.Minute
+
+func app(i int) string { return fmt.Sprintf("app-%04d", i) }
+
+// untilComplete waits until every one of the Services has slices with podsEach ready endpoints, from
+// a watch, and returns when the last one came.
+func (b *bed) untilComplete(ctx context.Context, namespace string, create func(i int) error) (time.Duration, error) {
+	factory := informers.NewSharedInformerFactoryWithOptions(b.lab.Kubernetes, 0, informers.WithNamespace(namespace))
+	type count struct {
+		service string
+		ready   int
+	}
+	counts := make(chan count, 1<<16)
+	informer := factory.Discovery().V1().EndpointSlices().Informer()
+	note := func(obj any) {
+		slice := obj.(*discoveryv1.EndpointSlice)
+		counts <- count{slice.Labels[discoveryv1.LabelServiceName], len(slice.Endpoints)}
+	}
+	if _, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc: note, UpdateFunc: func(_, obj any) { note(obj) },
+	}); err != nil {
+		return 0, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, bound)
+	defer cancel()
+	factory.Start(ctx.Done())
+	factory.WaitForCacheSync(ctx.Done())
+
+	started := time.Now()
+	failed := make(chan error, 1)
+	go func() { failed <- inParallel(b.scale.groups, create) }()
+	complete := map[string]bool{}
+	for len(complete) < b.scale.groups {
+		select {
+		case <-ctx.Done():
+			return 0, fmt.Errorf("%d of %d are complete: %w", len(complete), b.scale.groups, ctx.Err())
+		case err := <-failed:
+			if err != nil {
+				return 0, err
+			}
+		case c := <-counts:
+			if c.ready == b.podsEach {
+				complete[c.service] = true
+			}
+		}
+	}
+	return time.Since(started), nil
+}
+
+func (b *bed) measureServices(ctx context.Context) (string, error) {
+	if err := b.runPods(ctx, "services", b.scale.groups*b.podsEach, func(i int) string { return app(i % b.scale.groups) }); err != nil {
+		return "", err
+	}
+	controllers, err := b.lab.StartControllerManager(ctx, "--controllers=endpointslice-controller",
+		"--kube-api-qps=1000", "--kube-api-burst=2000", "--concurrent-service-endpoint-syncs=4")
+	if err != nil {
+		return "", err
+	}
+	b.servicesTook, err = b.untilComplete(ctx, "services", func(i int) error {
+		_, err := b.lab.Kubernetes.CoreV1().Services("services").Create(ctx, &corev1.Service{
+			ObjectMeta: metav1.ObjectMeta{Name: app(i)},
+			Spec: corev1.ServiceSpec{
+				Selector: map[string]string{"app": app(i)}, Ports: []corev1.ServicePort{{Name: "http", Port: 80}},
+			},
+		}, metav1.CreateOptions{})
+		return err
+	})
+	if err != nil {
+		return "", err
+	}
+	return b.servicesTook.Round(time.Millisecond).String(), controllers.Stop()
+}
+
+func (b *bed) measureServiceGroups(ctx context.Context) (string, error) {
+	if err := b.runPods(ctx, "groups", b.scale.groups*b.podsEach, func(i int) string { return app(i % b.scale.groups) }); err != nil {
+		return "", err
+	}
+	manager, err := b.lab.StartManager(ctx, "--kube-api-qps=1000", "--concurrency=4")
+	if err != nil {
+		return "", err
+	}
+	b.groupsTook, err = b.untilComplete(ctx, "groups", func(i int) error { return b.groups.Create(ctx, b.newGroup("groups", app(i), app(i))) })
+	if err != nil {
+		return "", err
+	}
+	return b.groupsTook.Round(time.Millisecond).String(), manager.Stop()
+}
+
+// measureFlip counts in the audit log what the operator writes when one pod becomes unready.
+func (b *bed) measureFlip(ctx context.Context) (string, error) {
+	if err := b.runPods(ctx, "flip", b.bigGroup, func(int) string { return "big" }); err != nil {
+		return "", err
+	}
+	manager, err := b.lab.StartManager(ctx)
+	if err != nil {
+		return "", err
+	}
+	if err := b.groups.Create(ctx, b.newGroup("flip", "big", "big")); err != nil {
+		return "", err
+	}
+	if err := b.untilEndpoints(ctx, "flip", "", b.bigGroup); err != nil {
+		return "", err
+	}
+	before, err := b.quietWrites(ctx)
+	if err != nil {
+		return "", err
+	}
+	pod, err := b.lab.Kubernetes.CoreV1().Pods("flip").Get(ctx, "pod-00000", metav1.GetOptions{})
+	if err != nil {
+		return "", err
+	}
+	pod.Status.Conditions[0].Status = corev1.ConditionFalse
+	if _, err := b.lab.Kubernetes.CoreV1().Pods("flip").UpdateStatus(ctx, pod, metav1.UpdateOptions{}); err != nil {
+		return "", err
+	}
+	if err := b.untilEndpoints(ctx, "flip", "not", 1); err != nil {
+		return "", err
+	}
+	after, err := b.quietWrites(ctx)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%d of EndpointSlices, %d of status (late, of the count)", after["endpointslices"]-before["endpointslices"],
+		after["servicegroups"]-before["servicegroups"]), manager.Stop()
+}
+
+// untilEndpoints waits until so many endpoints of the namespace are ready, or not.
+func (b *bed) untilEndpoints(ctx context.Context, namespace, not string, want int) error {
+	return wait.PollUntilContextTimeout(ctx, 200*time.Millisecond, bound, true, func(ctx context.Context) (bool, error) {
+		list, err := b.lab.Kubernetes.DiscoveryV1().EndpointSlices(namespace).List(ctx, metav1.ListOptions{})
+		if err != nil {
+			return false, err
+		}
+		n := 0
+		for i := range list.Items {
+			for _, ep := range list.Items[i].Endpoints {
+				if *ep.Conditions.Ready == (not == "") {
+					n++
+				}
+			}
+		}
+		return n == want, nil
+	})
+}
+
+// quietWrites returns the operator's writes so far, by resource, once there was none for longer than
+// a status may be late.
+func (b *bed) quietWrites(ctx context.Context) (map[string]int, error) {
+	last, since := map[string]int{}, time.Now()
+	err := wait.PollUntilContextTimeout(ctx, time.Second, bound, true, func(context.Context) (bool, error) {
+		now, err := b.writes()
+		if err != nil {
+			return false, err
+		}
+		if fmt.Sprint(now) != fmt.Sprint(last) {
+			last, since = now, time.Now()
+		}
+		return time.Since(since) > 12*time.Second, nil
+	})
+	return last, err
+}
+
+func (b *bed) writes() (map[string]int, error) {
+	log, err := os.Open(b.lab.ControlPlane.AuditLogPath())
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	out := map[string]int{}
+	lines := bufio.NewScanner(log)
+	lines.Buffer(make([]byte, 1<<20), 1<<24)
+	for lines.Scan() {
+		var event struct {
+			Verb, UserAgent string
+			ObjectRef       struct{ Resource string }
+		}
+		if json.Unmarshal(lines.Bytes(), &event) != nil || !strings.HasPrefix(event.UserAgent, "servicegroup/") {
+			continue
+		}
+		switch event.Verb {
+		case "create", "update", "patch", "delete":
+			out[event.ObjectRef.Resource]++
+		}
+	}
+	return out, lines.Err()
+}
+
+// measureMemory fills the cluster with pods that nothing selects, keeps one pod per ServiceGroup, and
+// starts the manager.
+func (b *bed) measureMemory(ctx context.Context) (string, error) {
+	for _, namespace := range []string{"services", "flip", "groups"} {
+		if err := b.lab.Kubernetes.CoreV1().Pods(namespace).DeleteCollection(ctx, metav1.DeleteOptions{GracePeriodSeconds: new(int64)}, metav1.ListOptions{}); err != nil {
+			return "", err
+		}
+	}
+	if err := b.runPods(ctx, "unrelated", b.unrelated, func(int) string { return "unrelated" }); err != nil {
+		return "", err
+	}
+	if err := b.runPods(ctx, "selected", b.scale.groups, func(int) string { return "selected" }); err != nil {
+		return "", err
+	}
+	if err := b.groups.Create(ctx, b.newGroup("selected", "selected", "selected")); err != nil {
+		return "", err
+	}
+	manager, err := b.lab.StartManager(ctx)
+	if err != nil {
+		return "", err
+	}
+	if err := b.untilEndpoints(ctx, "selected", "", b.scale.groups); err != nil {
+		return "", err
+	}
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", manager.PID()))
+	if err != nil {
+		return "", err
+	}
+	var resident int
+	for line := range strings.Lines(string(status)) {
+		if strings.HasPrefix(line, "VmRSS:") {
+			if _, err := fmt.Sscanf(line, "VmRSS: %d kB", &resident); err != nil {
+				return "", err
+			}
+		}
+	}
+	return fmt.Sprintf("%d MiB resident", resident>>10), manager.Stop()
+}
