@@ -49,6 +49,8 @@ const (
 const (
 	// ReasonEndpointsReady: every port has a ready endpoint.
 	ReasonEndpointsReady = "EndpointsReady"
+	// ReasonExternalName: the entry point is a name, behind which nothing can be ready or not.
+	ReasonExternalName = "ExternalName"
 	// ReasonNoReadyEndpoints: at least one port has none; the message names the ports.
 	ReasonNoReadyEndpoints = "NoReadyEndpoints"
 	// ReasonNotAccepted: the spec is not accepted and nothing is served for it yet.

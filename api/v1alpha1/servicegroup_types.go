@@ -49,48 +49,66 @@ type ServiceGroupList struct {
 // ServiceGroupSpec describes the entry point, the groups of pods behind it, and which port leads
 // to which groups.
 //
-// +kubebuilder:validation:XValidation:rule="size(self.ports) == 1 || self.ports.all(p, has(p.name) && size(p.name) > 0)",message="every port needs a name when there is more than one"
-// +kubebuilder:validation:XValidation:rule="self.ports.all(p, !has(p.name) || self.ports.filter(q, has(q.name) && q.name == p.name).size() == 1)",message="two ports have the same name; give each its own"
-// +kubebuilder:validation:XValidation:rule="self.ports.all(p, !has(p.nodePort) || self.ports.filter(q, has(q.nodePort) && q.nodePort == p.nodePort && q.protocol == p.protocol).size() == 1)",message="two ports have the same nodePort and protocol; give each its own"
-// +kubebuilder:validation:XValidation:rule="self.type != 'ClusterIP' || self.ports.all(p, !has(p.nodePort))",message="a port has a nodePort, which type ClusterIP does not serve; set type to NodePort or LoadBalancer, or remove nodePort"
-// +kubebuilder:validation:XValidation:rule="self.ports.all(p, !has(p.backends) || p.backends.all(b, self.groups.exists(g, g.name == b.group)))",message="a backend names a group that spec.groups does not define; add the group or correct backends[].group"
-// +kubebuilder:validation:XValidation:rule="self.groups.all(g, self.ports.exists(p, !has(p.backends) || p.backends.exists(b, b.group == g.name)))",message="a group is used by no port; add it to the backends of a port or remove it from spec.groups"
+// +kubebuilder:validation:XValidation:rule="self.type == 'ExternalName' || has(self.groups)",message="groups is required: give at least one group of pods"
+// +kubebuilder:validation:XValidation:rule="has(self.ports) || self.type == 'ExternalName' || ((has(self.clusterIP) && self.clusterIP == 'None') || (has(self.clusterIPs) && self.clusterIPs[0] == 'None'))",message="ports is required, except with clusterIP None and with type ExternalName"
+// +kubebuilder:validation:XValidation:rule="!has(self.ports) || size(self.ports) == 1 || self.ports.all(p, has(p.name) && size(p.name) > 0)",message="every port needs a name when there is more than one"
+// +kubebuilder:validation:XValidation:rule="!has(self.ports) || self.ports.all(p, !has(p.name) || self.ports.filter(q, has(q.name) && q.name == p.name).size() == 1)",message="two ports have the same name; give each its own"
+// +kubebuilder:validation:XValidation:rule="!has(self.ports) || self.ports.all(p, !has(p.nodePort) || self.ports.filter(q, has(q.nodePort) && q.nodePort == p.nodePort && q.protocol == p.protocol).size() == 1)",message="two ports have the same nodePort and protocol; give each its own"
+// +kubebuilder:validation:XValidation:rule="(self.type == 'NodePort' || self.type == 'LoadBalancer') || !has(self.ports) || self.ports.all(p, !has(p.nodePort))",message="a port has a nodePort, which this type does not serve; set type to NodePort or LoadBalancer, or remove nodePort"
+// +kubebuilder:validation:XValidation:rule="!has(self.ports) || self.ports.all(p, !has(p.backends) || (has(self.groups) && p.backends.all(b, self.groups.exists(g, g.name == b.group))))",message="a backend names a group that spec.groups does not define; add the group or correct backends[].group"
+// +kubebuilder:validation:XValidation:rule="!has(self.groups) || !has(self.ports) || self.groups.all(g, self.ports.exists(p, !has(p.backends) || p.backends.exists(b, b.group == g.name)))",message="a group is used by no port; add it to the backends of a port or remove it from spec.groups"
 // +kubebuilder:validation:XValidation:rule="!has(self.clusterIPs) || !has(self.clusterIP) || self.clusterIPs[0] == self.clusterIP",message="clusterIPs[0] must equal clusterIP; set one of the two"
-// +kubebuilder:validation:XValidation:rule="!has(self.externalTrafficPolicy) || self.type != 'ClusterIP'",message="externalTrafficPolicy needs an entry from outside; set type to NodePort or LoadBalancer, or remove externalTrafficPolicy"
+// +kubebuilder:validation:XValidation:rule="!((has(self.clusterIP) && self.clusterIP == 'None') || (has(self.clusterIPs) && self.clusterIPs[0] == 'None')) || self.type == 'ClusterIP'",message="clusterIP None means that there is no virtual IP, which NodePorts and load balancers need; set type to ClusterIP or remove clusterIP"
+// +kubebuilder:validation:XValidation:rule="!has(self.externalTrafficPolicy) || (self.type == 'NodePort' || self.type == 'LoadBalancer')",message="externalTrafficPolicy needs an entry from outside; set type to NodePort or LoadBalancer, or remove externalTrafficPolicy"
 // +kubebuilder:validation:XValidation:rule="!has(self.sessionAffinityConfig) || self.sessionAffinity == 'ClientIP'",message="sessionAffinityConfig needs sessionAffinity: ClientIP"
 // +kubebuilder:validation:XValidation:rule="self.type == 'LoadBalancer' || !(has(self.loadBalancerClass) || has(self.loadBalancerSourceRanges) || has(self.allocateLoadBalancerNodePorts))",message="loadBalancerClass, loadBalancerSourceRanges and allocateLoadBalancerNodePorts need type: LoadBalancer; set the type or remove them"
 // +kubebuilder:validation:XValidation:rule="!has(self.healthCheckNodePort) || (self.type == 'LoadBalancer' && has(self.externalTrafficPolicy) && self.externalTrafficPolicy == 'Local')",message="healthCheckNodePort needs type: LoadBalancer and externalTrafficPolicy: Local; set both or remove it"
+// +kubebuilder:validation:XValidation:rule="(self.type == 'ExternalName') == has(self.externalName)",message="externalName and type: ExternalName need each other; set both or none"
+// +kubebuilder:validation:XValidation:rule="self.type != 'ExternalName' || self.sessionAffinity != 'ClientIP'",message="sessionAffinity needs connections that pass the cluster, and type ExternalName is only a name; remove sessionAffinity"
+// +kubebuilder:validation:XValidation:rule="self.type != 'ExternalName' || !(has(self.clusterIP) || has(self.clusterIPs) || has(self.ipFamilies) || has(self.ipFamilyPolicy) || has(self.internalTrafficPolicy) || has(self.trafficDistribution) || has(self.publishNotReadyAddresses))",message="type ExternalName has no addresses and no pods; remove clusterIP, clusterIPs, ipFamilies, ipFamilyPolicy, internalTrafficPolicy, trafficDistribution and publishNotReadyAddresses"
 type ServiceGroupSpec struct {
 	// type is how the entry point is reached: ClusterIP from inside the cluster; NodePort in
 	// addition on a port of every node; LoadBalancer in addition on an address that a
-	// load-balancer controller assigns to the generated Service.
-	// +kubebuilder:validation:Enum=ClusterIP;NodePort;LoadBalancer
+	// load-balancer controller assigns to the generated Service. ExternalName is an alias in DNS for
+	// externalName, without any address.
+	// +kubebuilder:validation:Enum=ClusterIP;NodePort;LoadBalancer;ExternalName
 	// +kubebuilder:default=ClusterIP
 	// +optional
 	Type corev1.ServiceType `json:"type,omitempty"`
 
 	// groups are the sets of pods behind the entry point, each with a selector of its own. Pods
-	// are looked up in the ServiceGroup's namespace.
+	// are looked up in the ServiceGroup's namespace. They are required, except with type
+	// ExternalName, where they may stay for the day the type changes back.
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=200
 	// +listType=map
 	// +listMapKey=name
-	// +required
-	Groups []Group `json:"groups"`
+	// +optional
+	Groups []Group `json:"groups,omitempty"`
 
-	// ports are the ports of the entry point, each leading to one or more groups.
+	// ports are the ports of the entry point, each leading to one or more groups. They are required,
+	// except with clusterIP None and with type ExternalName.
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=100
 	// +listType=map
 	// +listMapKey=port
 	// +listMapKey=protocol
-	// +required
-	Ports []Port `json:"ports"`
+	// +optional
+	Ports []Port `json:"ports,omitempty"`
+
+	// externalName is the DNS name that the entry point is an alias for, with type ExternalName.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\.?$`
+	// +kubebuilder:validation:XValidation:rule="!isIP(self)",message="must be a DNS name; for addresses there is no type ExternalName"
+	// +optional
+	ExternalName string `json:"externalName,omitempty"`
 
 	// clusterIP is the virtual IP asked for. Without it the API server allocates one. It must lie
-	// in the cluster's Service range and be free; it cannot be changed later.
+	// in the cluster's Service range and be free; it cannot be changed later. None makes the entry
+	// point headless: its DNS name leads to the pods' own addresses.
 	// +kubebuilder:validation:MaxLength=45
-	// +kubebuilder:validation:XValidation:rule="isIP(self)",message="must be an IPv4 or IPv6 address, such as 10.96.0.20"
+	// +kubebuilder:validation:XValidation:rule="self == 'None' || isIP(self)",message="must be an IPv4 or IPv6 address, such as 10.96.0.20, or None"
 	// +optional
 	ClusterIP string `json:"clusterIP,omitempty"`
 
@@ -99,7 +117,7 @@ type ServiceGroupSpec struct {
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=2
 	// +kubebuilder:validation:items:MaxLength=45
-	// +kubebuilder:validation:XValidation:rule="self.all(a, isIP(a))",message="must be IPv4 or IPv6 addresses, such as 10.96.0.20"
+	// +kubebuilder:validation:XValidation:rule="self.all(a, isIP(a)) || (size(self) == 1 && self[0] == 'None')",message="must be IPv4 or IPv6 addresses, such as 10.96.0.20, or None alone"
 	// +listType=atomic
 	// +optional
 	ClusterIPs []string `json:"clusterIPs,omitempty"`

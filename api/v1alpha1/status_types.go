@@ -13,7 +13,7 @@ type ServiceGroupStatus struct {
 	// +optional
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 
-	// clusterIP is the virtual IP.
+	// clusterIP is the virtual IP; None if the entry point is headless.
 	// +optional
 	ClusterIP string `json:"clusterIP,omitempty"`
 
@@ -21,6 +21,12 @@ type ServiceGroupStatus struct {
 	// +listType=atomic
 	// +optional
 	ClusterIPs []string `json:"clusterIPs,omitempty"`
+
+	// formerClusterIPs are the virtual IPs that the entry point gave up when it became an
+	// ExternalName. It asks for them again when it ceases to be one.
+	// +listType=atomic
+	// +optional
+	FormerClusterIPs []string `json:"formerClusterIPs,omitempty"`
 
 	// ports are the ports with their NodePorts, in the order of spec.ports.
 	// +listType=atomic

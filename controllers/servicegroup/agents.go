@@ -129,6 +129,10 @@ func (r *Reconciler) programming(o *plan.Outcome) *plan.Programming {
 		r.agents.forget(client.ObjectKeyFromObject(o.Group))
 		return &plan.Programming{}
 	}
+	if !plan.HandedToAgents(o.Service) {
+		r.agents.forget(client.ObjectKeyFromObject(o.Group))
+		return &plan.Programming{Others: true}
+	}
 	return r.agents.programming(o.Group, o.Service, o.Slices)
 }
 

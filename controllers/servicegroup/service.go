@@ -80,6 +80,9 @@ func (r *Reconciler) writeService(ctx context.Context, sg *v1alpha1.ServiceGroup
 	key, try := client.ObjectKeyFromObject(sg), attempt{group: sg.UID, generation: sg.Generation}
 	var diff plan.ServiceDiff
 	if state.service != nil {
+		if state.refusal = plan.HeadlessChange(state.service, &sg.Spec); state.refusal != nil {
+			return state, nil
+		}
 		try.service = state.service.UID
 		var err error
 		if diff, err = plan.DiffService(state.service, r.numbered(sg, state.service)); err != nil {

@@ -82,6 +82,6 @@ func (r *Reconciler) recordTransitions(before, after *v1alpha1.ServiceGroup) {
 // recordNewAddresses records that a Service could not come back where its clients look for it.
 func (r *Reconciler) recordNewAddresses(sg *v1alpha1.ServiceGroup, svc *corev1.Service) {
 	r.events.Eventf(sg, nil, corev1.EventTypeWarning, "AddressesChanged", "Restore",
-		"Service %s was gone and others hold what it had (%s, ports %s); it is back at %s with new ones", svc.Name,
-		strings.Join(sg.Status.ClusterIPs, ","), sg.Status.PortSummary, strings.Join(svc.Spec.ClusterIPs, ","))
+		"others hold what Service %s had before (%s, ports %s); it is back at %s with new ones", svc.Name,
+		strings.Join(plan.RememberedClusterIPs(&sg.Status), ","), sg.Status.PortSummary, strings.Join(svc.Spec.ClusterIPs, ","))
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
@@ -76,6 +77,10 @@ func readyCondition(o Outcome) metav1.Condition {
 		ready.Message = fmt.Sprintf("%v; the EndpointSlices stay as they are until the spec is accepted", o.Unreadable)
 		return ready
 	}
+	if o.Service.Spec.Type == corev1.ServiceTypeExternalName {
+		ready.Reason, ready.Message = v1alpha1.ReasonExternalName, "the name leads to "+o.Service.Spec.ExternalName
+		return ready
+	}
 	if without := portsWithoutEndpoint(o); len(without) > 0 {
 		ready.Status, ready.Reason = metav1.ConditionFalse, v1alpha1.ReasonNoReadyEndpoints
 		ready.Message = "no ready endpoint for " + joinListed(without, "; for ")
@@ -89,6 +94,9 @@ func readyCondition(o Outcome) metav1.Condition {
 }
 
 func portsWithoutEndpoint(o Outcome) []string {
+	if len(o.Served.Ports) == 0 && !anyReady(o.Slices) {
+		return []string{"any group: no group has a ready pod"}
+	}
 	ready := readyPorts(o.Slices)
 	var out []string
 	for i := range o.Served.Ports {

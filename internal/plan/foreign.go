@@ -18,6 +18,7 @@ import (
 //   - a selector: the cluster would add endpoints of its own;
 //   - traffic policies, hints and source ranges: they leave clients or endpoints out;
 //   - publishNotReadyAddresses: it lets unready pods in;
+//   - externalName: it is what is left of a Service that somebody made an ExternalName;
 //   - the label that hands the Service to a proxy it is not meant for.
 func foreignFields(live *corev1.Service, owned, want *corev1ac.ServiceApplyConfiguration) map[string]any {
 	mine, spec := owned.Spec, map[string]any{}
@@ -26,7 +27,10 @@ func foreignFields(live *corev1.Service, owned, want *corev1ac.ServiceApplyConfi
 	}
 	local := corev1.ServiceInternalTrafficPolicyLocal
 	for field, foreign := range map[string]bool{
-		"selector":                 len(live.Spec.Selector) > 0,
+		"selector": len(live.Spec.Selector) > 0,
+		// Not while it is the type: the API server refuses such a Service without a name.
+		"externalName": live.Spec.ExternalName != "" && live.Spec.Type != corev1.ServiceTypeExternalName &&
+			mine.ExternalName == nil && want.Spec.ExternalName == nil,
 		"publishNotReadyAddresses": live.Spec.PublishNotReadyAddresses && mine.PublishNotReadyAddresses == nil && want.Spec.PublishNotReadyAddresses == nil,
 		"trafficDistribution":      live.Spec.TrafficDistribution != nil && mine.TrafficDistribution == nil && want.Spec.TrafficDistribution == nil,
 		"loadBalancerSourceRanges": len(live.Spec.LoadBalancerSourceRanges) > len(mine.LoadBalancerSourceRanges) && len(want.Spec.LoadBalancerSourceRanges) == 0,

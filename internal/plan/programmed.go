@@ -45,6 +45,8 @@ func covers(have, want string) bool {
 
 // Programming is how far the agents are with what is written for a ServiceGroup.
 type Programming struct {
+	// Others says that the agents have no part in it: it has no virtual IP, or not on their data plane.
+	Others bool
 	// Agents is how many agents report.
 	Agents int
 	// Behind are the nodes whose agents have not programmed all of it.
@@ -71,6 +73,8 @@ func programmedCondition(o Outcome, accepted metav1.ConditionStatus) metav1.Cond
 	case accepted != metav1.ConditionTrue:
 		programmed.Status, programmed.Reason = metav1.ConditionFalse, v1alpha1.ReasonNotAccepted
 		programmed.Message = "the spec is not accepted"
+	case o.Programming.Others:
+		programmed.Message = "there is nothing for the agents to program"
 	case o.Programming.Agents == 0:
 		programmed.Status, programmed.Reason = metav1.ConditionUnknown, v1alpha1.ReasonNoAgents
 		programmed.Message = "no agent reports; is the agent's DaemonSet running?"

@@ -8,12 +8,13 @@ import (
 )
 
 // RestoredService is the Service a ServiceGroup asks for, with the cluster IPs and nodePorts that
-// status remembers wherever the spec leaves them open: a Service deleted by accident comes back
-// where its clients look for it. The second value says whether status added anything.
+// status remembers wherever the spec leaves them open: a Service deleted by accident, or made an
+// ExternalName for a while, comes back where its clients look for it. The second value says whether status added anything.
 func RestoredService(sg *v1alpha1.ServiceGroup) (*corev1ac.ServiceApplyConfiguration, bool) {
 	want, restored := Service(sg), false
-	if len(wantedClusterIPs(&sg.Spec)) == 0 && len(sg.Spec.IPFamilies) == 0 && len(sg.Status.ClusterIPs) > 0 {
-		withClusterIPs(want.Spec, sg.Status.ClusterIPs)
+	ips := RememberedClusterIPs(&sg.Status)
+	if hasVIP(&sg.Spec) && len(wantedClusterIPs(&sg.Spec)) == 0 && len(sg.Spec.IPFamilies) == 0 && len(ips) > 0 {
+		withClusterIPs(want.Spec, ips)
 		restored = true
 	}
 	if restoreHealthCheck(want.Spec, sg) {
@@ -34,6 +35,19 @@ func RestoredService(sg *v1alpha1.ServiceGroup) (*corev1ac.ServiceApplyConfigura
 		}
 	}
 	return want, restored
+}
+
+// RememberedClusterIPs are the virtual IPs that the entry point has, or had before it became an
+// ExternalName.
+func RememberedClusterIPs(status *v1alpha1.ServiceGroupStatus) []string {
+	ips := status.ClusterIPs
+	if len(ips) == 0 {
+		ips = status.FormerClusterIPs
+	}
+	if len(ips) > 0 && ips[0] == corev1.ClusterIPNone {
+		return nil
+	}
+	return ips
 }
 
 func restoreHealthCheck(want *corev1ac.ServiceSpecApplyConfiguration, sg *v1alpha1.ServiceGroup) bool {

@@ -27,6 +27,9 @@ type Served struct {
 // ServedOf is what a spec asks to be served.
 func ServedOf(spec *v1alpha1.ServiceGroupSpec) Served {
 	served := Served{Groups: make([]v1alpha1.Group, 0, len(spec.Groups)), Ports: make([]v1alpha1.Port, 0, len(spec.Ports))}
+	if isExternalName(spec) {
+		return served // a name has no endpoints
+	}
 	for i := range spec.Groups {
 		served.Groups = append(served.Groups, *spec.Groups[i].DeepCopy())
 	}

@@ -34,8 +34,21 @@ func serviceLabels(sg *v1alpha1.ServiceGroup) map[string]string {
 		maps.Copy(out, meta.Labels)
 	}
 	out[v1alpha1.LabelServiceGroup] = sg.Name
-	out[v1alpha1.LabelServiceProxyName] = v1alpha1.ServiceProxyName
+	if agentServes(&sg.Spec) {
+		out[v1alpha1.LabelServiceProxyName] = v1alpha1.ServiceProxyName
+	}
 	return out
+}
+
+// agentServes says whether there is anything that the node agents are to serve. What has no virtual
+// IP is not handed to them: they would only have to watch it.
+func agentServes(spec *v1alpha1.ServiceGroupSpec) bool {
+	return hasVIP(spec)
+}
+
+// HandedToAgents says whether a generated Service is handed to the node agents.
+func HandedToAgents(svc *corev1.Service) bool {
+	return svc.Labels[v1alpha1.LabelServiceProxyName] == v1alpha1.ServiceProxyName
 }
 
 func serviceAnnotations(sg *v1alpha1.ServiceGroup) map[string]string {
@@ -49,6 +62,9 @@ func serviceAnnotations(sg *v1alpha1.ServiceGroup) map[string]string {
 
 func serviceSpec(spec *v1alpha1.ServiceGroupSpec) *corev1ac.ServiceSpecApplyConfiguration {
 	out := corev1ac.ServiceSpec().WithType(typeOf(spec))
+	if isExternalName(spec) {
+		return out.WithExternalName(spec.ExternalName).WithSessionAffinity(corev1.ServiceAffinityNone)
+	}
 	for i := range spec.Ports {
 		out.WithPorts(servicePort(&spec.Ports[i]))
 	}
@@ -87,8 +103,13 @@ func withPolicies(out *corev1ac.ServiceSpecApplyConfiguration, spec *v1alpha1.Se
 }
 
 func withFamilies(out *corev1ac.ServiceSpecApplyConfiguration, spec *v1alpha1.ServiceGroupSpec) {
-	if spec.IPFamilyPolicy != nil {
+	switch {
+	case spec.IPFamilyPolicy != nil:
 		out.WithIPFamilyPolicy(*spec.IPFamilyPolicy)
+	case isHeadless(spec) && len(spec.IPFamilies) < 2:
+		// The API server takes a headless Service without a selector for one whose endpoints somebody
+		// writes by hand in whatever family, and would choose both; one with a selector has one.
+		out.WithIPFamilyPolicy(corev1.IPFamilyPolicySingleStack)
 	}
 	out.WithIPFamilies(spec.IPFamilies...)
 	withClusterIPs(out, wantedClusterIPs(spec))
@@ -120,6 +141,18 @@ func wantedClusterIPs(spec *v1alpha1.ServiceGroupSpec) []string {
 	}
 	return spec.ClusterIPs
 }
+
+// isHeadless says whether a spec asks for no virtual IP.
+func isHeadless(spec *v1alpha1.ServiceGroupSpec) bool {
+	ips := wantedClusterIPs(spec)
+	return len(ips) > 0 && ips[0] == corev1.ClusterIPNone
+}
+
+func isExternalName(spec *v1alpha1.ServiceGroupSpec) bool {
+	return spec.Type == corev1.ServiceTypeExternalName
+}
+
+func hasVIP(spec *v1alpha1.ServiceGroupSpec) bool { return !isHeadless(spec) && !isExternalName(spec) }
 
 func servicePort(port *v1alpha1.Port) *corev1ac.ServicePortApplyConfiguration {
 	out := corev1ac.ServicePort().WithProtocol(protocolOf(port)).WithPort(port.Port).WithTargetPort(targetPortOf(port))

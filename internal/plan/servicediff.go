@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
@@ -19,8 +20,8 @@ type ServiceDiff struct {
 	Apply bool
 	// Repair says that a server-side apply alone cannot undo what others did: RepairPatch first.
 	Repair bool
-	// Restore says that a port is gone whose nodePort status remembers: RestoredService is to be
-	// applied, not Service.
+	// Restore says that a port is gone whose nodePort status remembers, or that the Service has no
+	// virtual IP as an ExternalName: RestoredService is to be applied, not Service.
 	Restore bool
 }
 
@@ -35,8 +36,27 @@ func DiffService(live *corev1.Service, sg *v1alpha1.ServiceGroup) (ServiceDiff, 
 	if err != nil {
 		return ServiceDiff{}, err
 	}
-	diff.Restore = lostNodePort(live, sg)
+	diff.Restore = lostNodePort(live, sg) || live.Spec.Type == corev1.ServiceTypeExternalName
 	return diff, nil
+}
+
+// HeadlessChange is the refusal of a spec that makes a headless Service of one with a virtual IP, or
+// the other way round. Without it a virtual IP asked for would silently not come: the API server
+// puts the old clusterIP where a write leaves it out.
+func HeadlessChange(live *corev1.Service, spec *v1alpha1.ServiceGroupSpec) *Refusal {
+	was := live.Spec.ClusterIP == corev1.ClusterIPNone
+	if isExternalName(spec) || live.Spec.Type == corev1.ServiceTypeExternalName || was == isHeadless(spec) {
+		return nil
+	}
+	wanted := strings.Join(wantedClusterIPs(spec), ",")
+	if wanted == "" {
+		wanted = "none given"
+	}
+	return &Refusal{
+		Reason: v1alpha1.ReasonClusterIPUnavailable,
+		Message: fmt.Sprintf("spec.clusterIP: %s: a Service keeps its virtual IP, or stays without one, for life; "+
+			"restore clusterIP: %s, or delete the ServiceGroup and create it anew", wanted, live.Spec.ClusterIP),
+	}
 }
 
 func diffService(live *corev1.Service, want *corev1ac.ServiceApplyConfiguration) (ServiceDiff, error) {

@@ -94,7 +94,9 @@ func SortSlices(svc *corev1.Service, served Served, found []*discoveryv1.Endpoin
 // inPlace says whether a slice is where we put it. k8s.io/endpointslice restores other labels, but
 // takes the reserved ones for granted.
 func inPlace(slice *discoveryv1.EndpointSlice, svc *corev1.Service) bool {
-	return metav1.IsControlledBy(slice, svc) &&
+	_, headless := slice.Labels[corev1.IsHeadlessService]
+	return headless == (svc.Spec.ClusterIP == corev1.ClusterIPNone) &&
+		metav1.IsControlledBy(slice, svc) &&
 		slice.Labels[discoveryv1.LabelServiceName] == svc.Name &&
 		slice.Labels[discoveryv1.LabelManagedBy] == v1alpha1.ManagedBy
 }
@@ -109,7 +111,7 @@ type portName struct {
 func readyPorts(final []*discoveryv1.EndpointSlice) map[portName]bool {
 	ready := map[portName]bool{}
 	for _, slice := range final {
-		if !slices.ContainsFunc(slice.Endpoints, func(e discoveryv1.Endpoint) bool { return ptr.Deref(e.Conditions.Ready, false) }) {
+		if !hasReady(slice) {
 			continue
 		}
 		for _, port := range slice.Ports {
@@ -118,3 +120,9 @@ func readyPorts(final []*discoveryv1.EndpointSlice) map[portName]bool {
 	}
 	return ready
 }
+
+func hasReady(slice *discoveryv1.EndpointSlice) bool {
+	return slices.ContainsFunc(slice.Endpoints, func(e discoveryv1.Endpoint) bool { return ptr.Deref(e.Conditions.Ready, false) })
+}
+
+func anyReady(final []*discoveryv1.EndpointSlice) bool { return slices.ContainsFunc(final, hasReady) }

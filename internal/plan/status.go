@@ -40,13 +40,16 @@ func Status(o Outcome) v1alpha1.ServiceGroupStatus {
 	status := v1alpha1.ServiceGroupStatus{Conditions: conditions(o)}
 	if o.Service == nil {
 		old := o.Group.Status.DeepCopy()
-		status.ClusterIP, status.ClusterIPs = old.ClusterIP, old.ClusterIPs
+		status.ClusterIP, status.ClusterIPs, status.FormerClusterIPs = old.ClusterIP, old.ClusterIPs, old.FormerClusterIPs
 		status.Ports, status.PortSummary = old.Ports, old.PortSummary
 		status.HealthCheckNodePort = old.HealthCheckNodePort
 		status.GroupSummary = fmt.Sprintf("0/%d", len(o.Group.Spec.Groups))
 		return status
 	}
 	status.ClusterIP, status.ClusterIPs = o.Service.Spec.ClusterIP, slices.Clone(o.Service.Spec.ClusterIPs)
+	if o.Service.Spec.Type == corev1.ServiceTypeExternalName {
+		status.FormerClusterIPs = slices.Clone(RememberedClusterIPs(&o.Group.Status))
+	}
 	status.HealthCheckNodePort = o.Service.Spec.HealthCheckNodePort
 	status.Ports = portStatuses(o)
 	status.PortSummary = portSummary(status.Ports)
@@ -64,7 +67,9 @@ func Status(o Outcome) v1alpha1.ServiceGroupStatus {
 			ready++
 		}
 	}
-	status.GroupSummary = fmt.Sprintf("%d/%d", ready, len(o.Members))
+	if len(o.Members) > 0 {
+		status.GroupSummary = fmt.Sprintf("%d/%d", ready, len(o.Members))
+	}
 	return status
 }
 

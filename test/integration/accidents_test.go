@@ -99,6 +99,9 @@ var _ = Describe("Accidents", func() {
 	},
 		Entry("selector", func(s *corev1.Service) { s.Spec.Selector = map[string]string{"app": "a"} }),
 		Entry("type", func(s *corev1.Service) { s.Spec.Type = corev1.ServiceTypeLoadBalancer }),
+		Entry("type ExternalName", func(s *corev1.Service) {
+			s.Spec.Type, s.Spec.ExternalName = corev1.ServiceTypeExternalName, "example.com"
+		}),
 		Entry("targetPort", func(s *corev1.Service) { s.Spec.Ports[0].TargetPort.IntVal = 8080 }),
 		Entry("port number", func(s *corev1.Service) { s.Spec.Ports[0].Port = 81 }),
 		Entry("port name", func(s *corev1.Service) { s.Spec.Ports[0].Name = "other" }),

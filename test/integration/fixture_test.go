@@ -108,6 +108,8 @@ type podSpec struct {
 	ports   map[string]int32
 	ips     []string
 	node    string
+	// hostname and subdomain are as a StatefulSet sets them.
+	hostname, subdomain string
 }
 
 // runPod creates a pod with an address, as kubelet would report it.
@@ -116,7 +118,8 @@ func runPod(spec podSpec) *corev1.Pod {
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: spec.name, Namespace: namespace, Labels: spec.labels},
 		Spec: corev1.PodSpec{
-			NodeName:   nodeName,
+			NodeName: nodeName,
+			Hostname: spec.hostname, Subdomain: spec.subdomain,
 			Containers: []corev1.Container{{Name: "main", Image: "main"}},
 		},
 	}
