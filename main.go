@@ -70,6 +70,9 @@ func newCommand() *cobra.Command {
 
 // setup returns the logger and the client configuration.
 func (c *common) setup() (logr.Logger, *rest.Config, error) {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(50) // caches make most of both: memory is dearer than a little CPU
+	}
 	log := logr.FromSlogHandler(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.Level(-c.verbosity)}))
 	klog.SetLogger(log)
 	ctrl.SetLogger(log)
@@ -210,9 +213,6 @@ func parseCIDRs(list []string) ([]netip.Prefix, error) {
 }
 
 func runAgent(ctx context.Context, options node.Options, metricsAddress, healthAddress string) error {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(50) // one agent runs on every node: memory is dearer than a little CPU
-	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	options.Registerer = registry
