@@ -3,6 +3,7 @@ package stories
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -64,6 +65,29 @@ func TestS7LoadBalancer(t *testing.T) {
 		s.awaitAnswers(to, pods[nodes[0].Name], pods[nodes[1].Name], pods[nodes[2].Name])
 		s.evenly(to, pods[nodes[0].Name], pods[nodes[1].Name], pods[nodes[2].Name])
 	}
+
+	// Source ranges let one client through; the others get no answer.
+	admitted := s.routedClient(nodes[0], address)
+	s.kubectl("patch", "svcg", "shop", "--type=merge", "--patch",
+		fmt.Sprintf(`{"spec":{"loadBalancerSourceRanges":["%s/32"]}}`, admitted.IPv4))
+	for _, node := range nodes[1:] {
+		s.awaitNoAnswer(tcp(s.routedClient(node, address), lab.HostPort(netip.MustParseAddr(address), 80)))
+	}
+	s.awaitAnswers(tcp(admitted, lab.HostPort(netip.MustParseAddr(address), 80)),
+		pods[nodes[0].Name], pods[nodes[1].Name], pods[nodes[2].Name])
+}
+
+// awaitNoAnswer waits until connections to the target get no answer at all.
+func (s *scene) awaitNoAnswer(to target) {
+	s.t.Helper()
+	await(s.t, to.String()+" gets no answer", func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, attempt)
+		defer cancel()
+		if name, err := to.from.Ask(ctx, to.network, to.address); !errors.Is(err, context.DeadlineExceeded) {
+			return fmt.Errorf("answered by %q, %w", name, err)
+		}
+		return nil
+	})
 }
 
 // assignIngress plays the load-balancer controller.
