@@ -15,12 +15,14 @@ import (
 	"github.com/servicegroup-dev/servicegroup/internal/lab"
 )
 
+// loadBalancerAddress is what the load-balancer controller assigns.
+var loadBalancerAddress = netip.MustParseAddr("203.0.113.7")
+
 // TestS7LoadBalancer: an address that a load-balancer controller writes into the Service's status is
 // served by every node that has a pod, which its health check tells; the pods see the clients' own
 // addresses.
 func TestS7LoadBalancer(t *testing.T) {
 	s := newScene(t, "s7")
-	const address = "203.0.113.7"
 	s.apply("loadbalancer.yaml")
 	labels := map[string]string{"app": "shop"}
 	nodes := s.Nodes()
@@ -29,17 +31,17 @@ func TestS7LoadBalancer(t *testing.T) {
 		pods[node.Name] = []*lab.Pod{s.runOne(lab.PodSpec{Name: "shop-" + node.Name, Labels: labels, Node: node.Name})}
 	}
 	service := s.service("shop")
-	s.assignIngress(service, address)
+	s.assignIngress(service)
 	await(t, "the ServiceGroup shows the address", func(context.Context) error {
-		if shown := s.kubectl("get", "svcg", "shop", "-o", "jsonpath={.status.loadBalancer.ingress[*].ip}"); shown != address {
+		if shown := s.kubectl("get", "svcg", "shop", "-o", "jsonpath={.status.loadBalancer.ingress[*].ip}"); shown != loadBalancerAddress.String() {
 			return fmt.Errorf("it shows %q", shown)
 		}
 		return nil
 	})
 
 	for i, node := range nodes {
-		client := s.routedClient(node, address)
-		to := tcp(client, lab.HostPort(netip.MustParseAddr(address), 80))
+		client := s.routedClient(node)
+		to := tcp(client, lab.HostPort(loadBalancerAddress, 80))
 		if i < 2 {
 			s.awaitAnswers(to, pods[node.Name])
 			reply, err := client.AskClient(t.Context(), to.address)
@@ -51,29 +53,29 @@ func TestS7LoadBalancer(t *testing.T) {
 	}
 	// From inside every pod is in reach, on any node.
 	visitor := s.runOne(lab.PodSpec{Name: "visitor", Node: nodes[2].Name})
-	to := inside(visitor, address, 80)
+	to := inside(visitor, loadBalancerAddress.String(), 80)
 	s.awaitAnswers(to, pods[nodes[0].Name], pods[nodes[1].Name])
 	s.evenly(to, pods[nodes[0].Name], pods[nodes[1].Name])
 
 	// With a pod of its own the third node joins in, and with the policy Cluster each serves all.
 	pods[nodes[2].Name] = []*lab.Pod{s.runOne(lab.PodSpec{Name: "shop-" + nodes[2].Name, Labels: labels, Node: nodes[2].Name})}
 	s.awaitHealth(nodes[2], service.Spec.HealthCheckNodePort, 1)
-	s.awaitAnswers(tcp(s.routedClient(nodes[2], address), lab.HostPort(netip.MustParseAddr(address), 80)), pods[nodes[2].Name])
+	s.awaitAnswers(tcp(s.routedClient(nodes[2]), lab.HostPort(loadBalancerAddress, 80)), pods[nodes[2].Name])
 	s.kubectl("patch", "svcg", "shop", "--type=merge", "--patch", `{"spec":{"externalTrafficPolicy":"Cluster"}}`)
 	for _, node := range nodes {
-		to := tcp(s.routedClient(node, address), lab.HostPort(netip.MustParseAddr(address), 80))
+		to := tcp(s.routedClient(node), lab.HostPort(loadBalancerAddress, 80))
 		s.awaitAnswers(to, pods[nodes[0].Name], pods[nodes[1].Name], pods[nodes[2].Name])
 		s.evenly(to, pods[nodes[0].Name], pods[nodes[1].Name], pods[nodes[2].Name])
 	}
 
 	// Source ranges let one client through; the others get no answer.
-	admitted := s.routedClient(nodes[0], address)
+	admitted := s.routedClient(nodes[0])
 	s.kubectl("patch", "svcg", "shop", "--type=merge", "--patch",
 		fmt.Sprintf(`{"spec":{"loadBalancerSourceRanges":["%s/32"]}}`, admitted.IPv4))
 	for _, node := range nodes[1:] {
-		s.awaitNoAnswer(tcp(s.routedClient(node, address), lab.HostPort(netip.MustParseAddr(address), 80)))
+		s.awaitNoAnswer(tcp(s.routedClient(node), lab.HostPort(loadBalancerAddress, 80)))
 	}
-	s.awaitAnswers(tcp(admitted, lab.HostPort(netip.MustParseAddr(address), 80)),
+	s.awaitAnswers(tcp(admitted, lab.HostPort(loadBalancerAddress, 80)),
 		pods[nodes[0].Name], pods[nodes[1].Name], pods[nodes[2].Name])
 }
 
@@ -91,9 +93,9 @@ func (s *scene) awaitNoAnswer(to target) {
 }
 
 // assignIngress plays the load-balancer controller.
-func (s *scene) assignIngress(service *corev1.Service, address string) {
+func (s *scene) assignIngress(service *corev1.Service) {
 	s.t.Helper()
-	patch := fmt.Sprintf(`{"status":{"loadBalancer":{"ingress":[{"ip":%q,"ipMode":"VIP"}]}}}`, address)
+	patch := fmt.Sprintf(`{"status":{"loadBalancer":{"ingress":[{"ip":%q,"ipMode":"VIP"}]}}}`, loadBalancerAddress.String())
 	s.kubectl("patch", "service", service.Name, "--subresource=status", "--type=merge", "--patch", patch)
 	updated, err := s.Kubernetes.CoreV1().Services(s.namespace).Get(s.t.Context(), service.Name, metav1.GetOptions{})
 	if err != nil || len(updated.Status.LoadBalancer.Ingress) != 1 {
@@ -101,15 +103,14 @@ func (s *scene) assignIngress(service *corev1.Service, address string) {
 	}
 }
 
-// routedClient is an outside client that reaches the address through this node.
-func (s *scene) routedClient(node *lab.Node, address string) *lab.Host {
+// routedClient is an outside client that reaches the load-balancer address through this node.
+func (s *scene) routedClient(node *lab.Node) *lab.Host {
 	s.t.Helper()
 	client, err := s.Client("client-of-" + node.Name)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	ip := netip.MustParseAddr(address)
-	if err := client.AddRoute(netip.PrefixFrom(ip, ip.BitLen()), node); err != nil {
+	if err := client.AddRoute(netip.PrefixFrom(loadBalancerAddress, loadBalancerAddress.BitLen()), node); err != nil {
 		s.t.Fatal(err)
 	}
 	return client
