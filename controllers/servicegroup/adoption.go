@@ -81,6 +81,9 @@ func (r *Reconciler) reconcileForeign(ctx context.Context, sg *v1alpha1.ServiceG
 	if wait, err := r.prepareAdoption(ctx, sg, live, want); err != nil || wait > 0 {
 		return serviceState{pending: wait}, err
 	}
+	if _, agents := want.Labels[v1alpha1.LabelServiceProxyName]; !agents {
+		return r.takeOver(ctx, kept, live, want) // it has no virtual IP, or keeps its proxy
+	}
 	if !plan.Announced(live) {
 		return serviceState{pending: r.options.AdoptionLead}, r.announce(ctx, live, true)
 	}

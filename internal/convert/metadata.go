@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/servicegroup-dev/servicegroup/api/v1alpha1"
@@ -39,14 +40,28 @@ func (c *conversion) metadata() {
 	}
 }
 
+// notForUsers are keys by which Kubernetes tells whose a Service or its slices are, fieldOf those whose
+// meaning has a field of its own. A ServiceGroup takes neither (internal/plan).
+var (
+	notForUsers = []string{corev1.IsHeadlessService, discoveryv1.LabelServiceName, discoveryv1.LabelManagedBy}
+	fieldOf     = map[string]string{
+		corev1.AnnotationTopologyMode:                 "trafficDistribution",
+		corev1.DeprecatedAnnotationTopologyAwareHints: "trafficDistribution",
+		corev1.AnnotationLoadBalancerSourceRangesKey:  "loadBalancerSourceRanges",
+	}
+)
+
 // leaveOut takes out the keys that the operator does not let anybody set, and those that controllers
 // write: with them in the ServiceGroup, operator and controller would write against each other. They
 // stay on the Service.
 func (c *conversion) leaveOut(field string, keys map[string]string) {
 	for _, key := range slices.Sorted(maps.Keys(keys)) {
 		domain, _, _ := strings.Cut(key, "/")
-		if domain == v1alpha1.GroupVersion.Group || key == corev1.IsHeadlessService {
-			c.warn("metadata.%s[%s]: is the operator's own and was left out", field, key)
+		if domain == v1alpha1.GroupVersion.Group || slices.Contains(notForUsers, key) {
+			c.warn("metadata.%s[%s]: is set by Kubernetes or the operator and was left out", field, key)
+			delete(keys, key)
+		} else if field, ok := fieldOf[key]; ok {
+			c.warn("metadata.annotations[%s]: %s: was left out; use spec.%s in its place", key, keys[key], field)
 			delete(keys, key)
 		} else if writer := c.writer(field, key); writer != "" {
 			c.warn("metadata.%s[%s]: was written by %s and stays on the Service as it is; if it is yours, add it to spec.serviceMetadata.%s", field, key, writer, field)
@@ -71,7 +86,7 @@ func (c *conversion) writer(field, key string) string {
 			Metadata map[string]json.RawMessage `json:"f:metadata"`
 		}
 		var keys map[string]json.RawMessage
-		if json.Unmarshal(entry.FieldsV1.Raw, &owned) != nil || json.Unmarshal(owned.Metadata["f:"+field], &keys) != nil {
+		if json.Unmarshal(entry.FieldsV1.GetRawBytes(), &owned) != nil || json.Unmarshal(owned.Metadata["f:"+field], &keys) != nil {
 			continue
 		}
 		if _, ok := keys["f:"+key]; !ok {

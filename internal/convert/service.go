@@ -32,10 +32,7 @@ var ErrNoSelector = errors.New("spec.selector is empty: the endpoints of this Se
 // Service converts a Service. The error is about a Service that no ServiceGroup can replace; it is one
 // sentence that names the field and the remedy.
 func Service(svc *corev1.Service) (Result, error) {
-	switch {
-	case svc.Spec.Type == corev1.ServiceTypeExternalName:
-		return Result{}, errors.New("spec.type: ExternalName: this Service is a name in the DNS without pods behind it; keep it as it is")
-	case len(svc.Spec.Selector) == 0:
+	if len(svc.Spec.Selector) == 0 && svc.Spec.Type != corev1.ServiceTypeExternalName {
 		return Result{}, ErrNoSelector
 	}
 	if owner := metav1.GetControllerOf(svc); owner != nil && owner.Kind == "ServiceGroup" {
@@ -69,6 +66,9 @@ func (c *conversion) warn(format string, args ...any) {
 
 // group makes the one group, named after the Service.
 func (c *conversion) group() {
+	if len(c.svc.Spec.Selector) == 0 {
+		return // of type ExternalName
+	}
 	name := c.svc.Name
 	if len(name) > maxGroupName {
 		name = strings.TrimRight(name[:maxGroupName], "-")
@@ -96,6 +96,10 @@ func (c *conversion) port(p *corev1.ServicePort) v1alpha1.Port {
 func (c *conversion) addresses() {
 	spec := &c.svc.Spec
 	c.out.Spec.Type = spec.Type
+	if spec.Type == corev1.ServiceTypeExternalName {
+		c.out.Spec.ExternalName = spec.ExternalName
+		return
+	}
 	switch {
 	case len(spec.ClusterIPs) > 1:
 		c.out.Spec.ClusterIPs = slices.Clone(spec.ClusterIPs)
@@ -109,6 +113,9 @@ func (c *conversion) addresses() {
 // policies leaves out what is the default.
 func (c *conversion) policies() {
 	spec, out := &c.svc.Spec, &c.out.Spec
+	if spec.Type == corev1.ServiceTypeExternalName {
+		return
+	}
 	if spec.SessionAffinity == corev1.ServiceAffinityClientIP {
 		out.SessionAffinity = spec.SessionAffinity
 		if config := spec.SessionAffinityConfig; config != nil && config.ClientIP != nil && config.ClientIP.TimeoutSeconds != nil {

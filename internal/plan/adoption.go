@@ -129,7 +129,7 @@ func ClaimPatch(live *corev1.Service, want *corev1ac.ServiceApplyConfiguration) 
 			continue
 		}
 		theirs := fields{}
-		if err := json.Unmarshal(entry.FieldsV1.Raw, &theirs); err != nil {
+		if err := json.Unmarshal(entry.FieldsV1.GetRawBytes(), &theirs); err != nil {
 			return nil, fmt.Errorf("decoding the fields of %s: %w", entry.Manager, err)
 		}
 		if spec, ok := theirs["f:spec"]; ok {
@@ -160,7 +160,7 @@ func entryOf(entry metav1.ManagedFieldsEntry, owned fields) metav1.ManagedFields
 	if err != nil { // it was decoded from JSON
 		panic(fmt.Sprintf("encoding managed fields: %v", err))
 	}
-	entry.FieldsV1 = &metav1.FieldsV1{Raw: raw}
+	entry.FieldsV1 = metav1.NewFieldsV1(string(raw))
 	return entry
 }
 

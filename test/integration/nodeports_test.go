@@ -31,9 +31,9 @@ func withRange(text string) {
 }
 
 // probes are the numbers that a port of a ServiceGroup tries, in this order.
-func probes(sg *v1alpha1.ServiceGroup, text string) []int32 {
+func probes(sg *v1alpha1.ServiceGroup) []int32 {
 	GinkgoHelper()
-	numbers, err := plan.ParseNodePortRange(text)
+	numbers, err := plan.ParseNodePortRange(testRange)
 	Expect(err).NotTo(HaveOccurred())
 	var out []int32
 	request := plan.NodePortRequest{Group: sg, Range: numbers, Taken: map[int32]string{}}
@@ -94,7 +94,7 @@ var _ = Describe("NodePorts from a range", Ordered, ContinueOnFailure, func() {
 
 	It("are the same after delete and re-create", func() {
 		sg := create("again", one)
-		want := probes(sg, testRange)[0]
+		want := probes(sg)[0]
 		Eventually(nodePortOf(sg)).Should(Equal(want))
 		for range 3 {
 			remove(sg)
@@ -127,7 +127,7 @@ var _ = Describe("NodePorts from a range", Ordered, ContinueOnFailure, func() {
 
 	It("pass by a hand-made Service, and stay when it goes", func() {
 		sg := parse("second", one)
-		order := probes(sg, testRange)
+		order := probes(sg)
 		holder := handMade("holder", order[0])
 		Expect(k8s.Create(ctx, sg)).To(Succeed())
 		Eventually(nodePortOf(sg)).Should(Equal(order[1]))
@@ -140,7 +140,7 @@ var _ = Describe("NodePorts from a range", Ordered, ContinueOnFailure, func() {
 
 	It("pass by Services made at the very moment", func() {
 		sg := parse("moment", one)
-		order := probes(sg, testRange)
+		order := probes(sg)
 		var made atomic.Int32
 		writes.intercept(func(at string, req *http.Request, next http.RoundTripper) (*http.Response, error) {
 			if n := made.Load(); at == namespace+"/services" && n < 4 {
@@ -159,7 +159,7 @@ var _ = Describe("NodePorts from a range", Ordered, ContinueOnFailure, func() {
 		var a, b *v1alpha1.ServiceGroup
 		for i := 0; b == nil; i++ {
 			name := numbered("twin", i)
-			number := probes(parse(name, one), testRange)[0]
+			number := probes(parse(name, one))[0]
 			if first[number] != "" {
 				a, b = parse(first[number], one), parse(name, one)
 			}
@@ -170,11 +170,11 @@ var _ = Describe("NodePorts from a range", Ordered, ContinueOnFailure, func() {
 			go func() { created <- k8s.Create(ctx, sg) }()
 		}
 		Expect(errors.Join(<-created, <-created)).NotTo(HaveOccurred())
-		want := probes(a, testRange)
+		want := probes(a)
 		Eventually(func(g Gomega) {
 			numbers := []int32{nodePortOf(a)(g), nodePortOf(b)(g)}
 			g.Expect(numbers).To(Or(
-				Equal([]int32{want[0], probes(b, testRange)[1]}),
+				Equal([]int32{want[0], probes(b)[1]}),
 				Equal([]int32{want[1], want[0]})))
 		}).Should(Succeed())
 		quiet()
@@ -247,7 +247,7 @@ var _ = Describe("NodePorts from a range", Ordered, ContinueOnFailure, func() {
 
 	It("of a Service deleted by hand pass by whoever took them meanwhile, and an event tells", func() {
 		sg := create("robbed", one)
-		order := probes(sg, testRange)
+		order := probes(sg)
 		Eventually(nodePortOf(sg)).Should(Equal(order[0]))
 		stopManager()
 		before := service(Default, "robbed")
@@ -273,7 +273,7 @@ var _ = Describe("NodePorts from a range", Ordered, ContinueOnFailure, func() {
 			})
 			sg := create(numbered("crash", int(n)), "type: NodePort\n"+oneGroup+"ports: [{name: a, port: 80}, {name: b, port: 81}]")
 			Eventually(failed).Should(BeClosed())
-			want := probes(sg, testRange)
+			want := probes(sg)
 			withRange(testRange)
 			Eventually(nodePortOf(sg)).Should(Equal(want[0]))
 			quiet()
