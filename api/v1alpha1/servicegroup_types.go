@@ -13,6 +13,7 @@ import (
 // these unchanged. The node agent programs the virtual IP and the NodePorts on every node.
 //
 // +kubebuilder:object:root=true
+// +kubebuilder:validation:XValidation:rule="!has(self.spec.exposeGroups) || !self.spec.exposeGroups || !has(self.spec.groups) || self.spec.groups.all(g, size(self.metadata.name) + size(g.name) < 63)",message="exposeGroups: the name of a group's Service, <name>-<group>, has more than 63 characters; shorten metadata.name or the name of the group"
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:shortName=svcg,categories=all
 // +kubebuilder:printcolumn:name="Type",type=string,JSONPath=`.spec.type`
@@ -65,7 +66,7 @@ type ServiceGroupList struct {
 // +kubebuilder:validation:XValidation:rule="!has(self.healthCheckNodePort) || (self.type == 'LoadBalancer' && has(self.externalTrafficPolicy) && self.externalTrafficPolicy == 'Local')",message="healthCheckNodePort needs type: LoadBalancer and externalTrafficPolicy: Local; set both or remove it"
 // +kubebuilder:validation:XValidation:rule="(self.type == 'ExternalName') == has(self.externalName)",message="externalName and type: ExternalName need each other; set both or none"
 // +kubebuilder:validation:XValidation:rule="self.type != 'ExternalName' || self.sessionAffinity != 'ClientIP'",message="sessionAffinity needs connections that pass the cluster, and type ExternalName is only a name; remove sessionAffinity"
-// +kubebuilder:validation:XValidation:rule="self.type != 'ExternalName' || !(has(self.clusterIP) || has(self.clusterIPs) || has(self.ipFamilies) || has(self.ipFamilyPolicy) || has(self.internalTrafficPolicy) || has(self.trafficDistribution) || has(self.publishNotReadyAddresses))",message="type ExternalName has no addresses and no pods; remove clusterIP, clusterIPs, ipFamilies, ipFamilyPolicy, internalTrafficPolicy, trafficDistribution and publishNotReadyAddresses"
+// +kubebuilder:validation:XValidation:rule="self.type != 'ExternalName' || !(has(self.clusterIP) || has(self.clusterIPs) || has(self.ipFamilies) || has(self.ipFamilyPolicy) || has(self.internalTrafficPolicy) || has(self.trafficDistribution) || has(self.publishNotReadyAddresses) || has(self.exposeGroups))",message="type ExternalName has no addresses and no pods; remove clusterIP, clusterIPs, ipFamilies, ipFamilyPolicy, internalTrafficPolicy, trafficDistribution, publishNotReadyAddresses and exposeGroups"
 type ServiceGroupSpec struct {
 	// type is how the entry point is reached: ClusterIP from inside the cluster; NodePort in
 	// addition on a port of every node; LoadBalancer in addition on an address that a
@@ -159,6 +160,20 @@ type ServiceGroupSpec struct {
 	// +optional
 	InternalTrafficPolicy *corev1.ServiceInternalTrafficPolicy `json:"internalTrafficPolicy,omitempty"`
 
+	// dataplane says who serves the virtual IP, the NodePorts and the load balancer's addresses:
+	// Agent, the node agent of this project, or Cluster, the service proxy that the cluster has
+	// anyway, such as kube-proxy. Established connections survive a change, new ones may fail for a
+	// moment.
+	// +kubebuilder:validation:Enum=Agent;Cluster
+	// +kubebuilder:default=Agent
+	// +optional
+	Dataplane Dataplane `json:"dataplane,omitempty"`
+
+	// exposeGroups adds a headless Service for every group, named <name>-<group>, whose DNS name
+	// leads to the pods of that group alone.
+	// +optional
+	ExposeGroups bool `json:"exposeGroups,omitempty"`
+
 	// trafficDistribution says which of the pods a node prefers: PreferSameZone (PreferClose is its
 	// older name) those of its own zone, PreferSameNode those on the node itself, as long as there
 	// are ready ones. Default: no preference.
@@ -208,6 +223,16 @@ type ServiceGroupSpec struct {
 	// +optional
 	ServiceMetadata *ServiceMetadata `json:"serviceMetadata,omitempty"`
 }
+
+// Dataplane says who serves an entry point.
+type Dataplane string
+
+const (
+	// DataplaneAgent is the node agent.
+	DataplaneAgent Dataplane = "Agent"
+	// DataplaneCluster is the cluster's own service proxy.
+	DataplaneCluster Dataplane = "Cluster"
+)
 
 // ServiceMetadata are labels and annotations of the generated Service.
 type ServiceMetadata struct {

@@ -2,6 +2,7 @@ package servicegroup
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -78,17 +79,20 @@ func (r *Reconciler) reconcile(ctx context.Context, sg *v1alpha1.ServiceGroup) (
 	} else {
 		outcome.Served, outcome.Unreadable = plan.ServedBy(state.service)
 	}
+	var exposed exposedState
 	// If somebody removed the record of what is served while the spec is refused (or else it would
 	// have been restored), the slices stay as they are: there is nothing to build them from.
 	if state.service != nil && outcome.Unreadable == nil {
-		endpoints, err := r.reconcileEndpoints(ctx, state.service, outcome.Served)
-		if err != nil {
+		var fault error // of one part; it does not keep the others
+		exposed, fault = r.reconcileExposed(ctx, sg, state.service, outcome.Served)
+		endpoints, err := r.reconcileEndpoints(ctx, state.service, outcome.Served, exposed.targets...)
+		if err = errors.Join(fault, err); err != nil {
 			return reconcile.Result{}, err
 		}
 		if endpoints.stale {
 			return reconcile.Result{RequeueAfter: staleLimit}, nil
 		}
-		outcome.Members, outcome.Slices = endpoints.members, endpoints.slices
+		outcome.Members, outcome.Slices, outcome.Unexposed = endpoints.members, endpoints.slices, exposed.refusals
 	}
 	outcome.Programming = r.programming(&outcome)
 	wait, err := r.reconcileStatus(ctx, sg, plan.Status(outcome))
@@ -99,7 +103,7 @@ func (r *Reconciler) reconcile(ctx context.Context, sg *v1alpha1.ServiceGroup) (
 		wait = sooner(wait, lookAgain)
 	}
 	left, err := r.cleanUpAdoption(ctx, sg, state.service)
-	return reconcile.Result{RequeueAfter: sooner(state.retryAfter, sooner(wait, left))}, err
+	return reconcile.Result{RequeueAfter: sooner(sooner(state.retryAfter, exposed.retryAfter), sooner(wait, left))}, err
 }
 
 // sooner is the shorter of two waits, of which 0 is none.
@@ -113,6 +117,9 @@ func sooner(a, b time.Duration) time.Duration {
 // forget drops everything known of a ServiceGroup that is gone.
 func (r *Reconciler) forget(req reconcile.Request) {
 	r.index.set(req.NamespacedName, nil)
+	for _, group := range r.memory.exposedGroups(req.NamespacedName) {
+		r.forgetExposed(req.NamespacedName, group)
+	}
 	r.memory.forget(req.NamespacedName)
 	if r.agents != nil {
 		r.agents.forget(req.NamespacedName)

@@ -24,17 +24,31 @@ type endpointState struct {
 	stale bool
 }
 
-// reconcileEndpoints writes the EndpointSlices of what the Service serves.
-func (r *Reconciler) reconcileEndpoints(ctx context.Context, svc *corev1.Service, served plan.Served) (endpointState, error) {
+// sliceTarget is a Service whose EndpointSlices are to be written.
+type sliceTarget struct {
+	// key is what the Service is known by to memory.
+	key     types.NamespacedName
+	service *corev1.Service
+	// served is what it serves.
+	served plan.Served
+}
+
+// reconcileEndpoints writes the EndpointSlices of what the Service serves, and of the Services of its
+// groups.
+func (r *Reconciler) reconcileEndpoints(ctx context.Context, svc *corev1.Service, served plan.Served, exposed ...sliceTarget) (endpointState, error) {
 	selectors, err := served.Selectors()
 	if err != nil {
 		return endpointState{}, err
 	}
 	key := client.ObjectKeyFromObject(svc)
 	r.index.set(key, selectors)
-	found, stale, err := r.listSlices(ctx, key, svc)
-	if err != nil || stale {
-		return endpointState{stale: stale}, err
+	targets := append([]sliceTarget{{key: key, service: svc, served: served}}, exposed...)
+	found := make([][]*discoveryv1.EndpointSlice, len(targets))
+	for i, target := range targets {
+		var stale bool
+		if found[i], stale, err = r.listSlices(ctx, target.key, target.service); err != nil || stale {
+			return endpointState{stale: stale}, err
+		}
 	}
 	pods, nodes, err := r.observePods(ctx, key.Namespace)
 	if err != nil {
@@ -44,17 +58,30 @@ func (r *Reconciler) reconcileEndpoints(ctx context.Context, svc *corev1.Service
 	if err != nil {
 		return endpointState{}, err
 	}
+	state := endpointState{members: members}
+	for i, target := range targets {
+		final, err := r.reconcileSlices(ctx, target, members, found[i], nodes)
+		if err != nil {
+			return endpointState{}, err
+		}
+		if i == 0 {
+			state.slices = final
+		}
+	}
+	return state, nil
+}
+
+// reconcileSlices writes the EndpointSlices of one Service and returns them all.
+func (r *Reconciler) reconcileSlices(ctx context.Context, target sliceTarget, members []plan.Membership, found []*discoveryv1.EndpointSlice, nodes plan.Nodes) ([]*discoveryv1.EndpointSlice, error) {
+	own := plan.MembersOf(target.served, members)
 	changes, err := computeSlices(r.planner, sliceInput{
-		service: svc, served: served, members: members, found: found, nodes: nodes,
-		trigger: r.triggerTime(key, svc, members, len(found) > 0),
+		service: target.service, served: target.served, members: own, found: found, nodes: nodes,
+		trigger: r.triggerTime(target.key, target.service, own, len(found) > 0),
 	})
 	if err != nil {
-		return endpointState{}, err
+		return nil, err
 	}
-	if err := r.writeSlices(ctx, changes); err != nil {
-		return endpointState{}, err
-	}
-	return endpointState{members: members, slices: changes.Final}, nil
+	return changes.Final, r.writeSlices(ctx, changes)
 }
 
 // listSlices lists the slices of a Service, as copies, and says whether the cache lags behind our
@@ -62,7 +89,7 @@ func (r *Reconciler) reconcileEndpoints(ctx context.Context, svc *corev1.Service
 func (r *Reconciler) listSlices(ctx context.Context, key types.NamespacedName, svc *corev1.Service) (found []*discoveryv1.EndpointSlice, stale bool, err error) {
 	r.memory.await(key)
 	var list discoveryv1.EndpointSliceList
-	if err := r.client.List(ctx, &list, client.InNamespace(key.Namespace), client.MatchingFields{fieldService: key.Name}); err != nil {
+	if err := r.client.List(ctx, &list, client.InNamespace(key.Namespace), client.MatchingFields{fieldService: svc.Name}); err != nil {
 		return nil, false, fmt.Errorf("listing EndpointSlices: %w", err)
 	}
 	for i := range list.Items {
@@ -75,7 +102,7 @@ func (r *Reconciler) listSlices(ctx context.Context, key types.NamespacedName, s
 			return nil, true, nil
 		}
 		log.FromContext(ctx).Info("The cache of EndpointSlices never showed our last writes, going on without them")
-		r.tracker.DeleteService(key.Namespace, key.Name)
+		r.tracker.DeleteService(svc.Namespace, svc.Name)
 	}
 	r.memory.caughtUp(key)
 	escaped, err := r.listEscaped(ctx, key, svc)
@@ -91,7 +118,7 @@ func (r *Reconciler) listEscaped(ctx context.Context, key types.NamespacedName, 
 		return nil, nil
 	}
 	var list discoveryv1.EndpointSliceList
-	err := r.live.List(ctx, &list, client.InNamespace(key.Namespace), client.MatchingLabels{discoveryv1.LabelServiceName: key.Name})
+	err := r.live.List(ctx, &list, client.InNamespace(key.Namespace), client.MatchingLabels{discoveryv1.LabelServiceName: svc.Name})
 	if err != nil {
 		r.memory.with(key, func(e *entry) { e.escaped = true })
 		return nil, fmt.Errorf("listing EndpointSlices that lost our label: %w", err)

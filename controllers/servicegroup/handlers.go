@@ -2,6 +2,7 @@ package servicegroup
 
 import (
 	"context"
+	"iter"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -46,10 +47,9 @@ func serviceHandler() handler.TypedEventHandler[*corev1.Service, reconcile.Reque
 // sliceHandler wakes the ServiceGroup of a slice, except for the echo of our own writes.
 func sliceHandler(tracker *endpointsliceutil.EndpointSliceTracker, mem *memory) handler.TypedEventHandler[*discoveryv1.EndpointSlice, reconcile.Request] {
 	wake := func(q queue, slice *discoveryv1.EndpointSlice, foreignChange bool) {
-		for _, name := range sliceServices(slice) {
-			key := types.NamespacedName{Namespace: slice.Namespace, Name: name}
-			if foreignChange || mem.isWaiting(key) {
-				enqueue(q, key)
+		for group, known := range sliceKeys(slice) {
+			if foreignChange || mem.isWaiting(known) {
+				enqueue(q, group)
 			}
 		}
 	}
@@ -67,12 +67,30 @@ func sliceHandler(tracker *endpointsliceutil.EndpointSliceTracker, mem *memory) 
 		DeleteFunc: func(_ context.Context, e event.TypedDeleteEvent[*discoveryv1.EndpointSlice], q queue) {
 			expected := tracker.HandleDeletion(e.Object)
 			if !expected {
-				for _, name := range sliceServices(e.Object) {
-					mem.with(types.NamespacedName{Namespace: e.Object.Namespace, Name: name}, func(e *entry) { e.escaped = true })
+				for _, known := range sliceKeys(e.Object) {
+					mem.with(known, func(e *entry) { e.escaped = true })
 				}
 			}
 			wake(q, e.Object, !expected)
 		},
+	}
+}
+
+// sliceKeys are the ServiceGroups a slice belongs to, and for each the key by which memory knows the
+// Service: the ServiceGroup's own, or that of one of its groups.
+func sliceKeys(slice *discoveryv1.EndpointSlice) iter.Seq2[types.NamespacedName, types.NamespacedName] {
+	return func(yield func(group, known types.NamespacedName) bool) {
+		for _, name := range sliceServices(slice) {
+			group := types.NamespacedName{Namespace: slice.Namespace, Name: name}
+			known := group
+			if label := slice.Labels[v1alpha1.LabelServiceGroup]; label != "" && label != name {
+				group.Name = label
+				known = exposedKey(group, slice.Labels[v1alpha1.LabelGroup])
+			}
+			if !yield(group, known) {
+				return
+			}
+		}
 	}
 }
 

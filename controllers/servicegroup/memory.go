@@ -1,6 +1,7 @@
 package servicegroup
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -17,7 +18,8 @@ import (
 // waiting for it: a slice that somebody deleted while we created it is never seen.
 const staleLimit = 5 * time.Second
 
-// memory is what the controller remembers of a ServiceGroup between two reconciliations. Losing it
+// memory is what the controller remembers of a ServiceGroup, and of the Service of each of its groups
+// (exposedKey), between two reconciliations. Losing it
 // in a restart costs a try that is known to fail, or a status write a little early.
 type memory struct {
 	options Options
@@ -36,8 +38,10 @@ type entry struct {
 	countsDue time.Time
 	// triggered says that the trigger times of its pods have been seen once.
 	triggered bool
-	refused   refused
-	adoption  adoption
+	// exposed are the groups that have, or had, a Service of their own.
+	exposed  []string
+	refused  refused
+	adoption adoption
 	// group and service are what our last writes returned, until the caches show them.
 	group   *v1alpha1.ServiceGroup
 	service *corev1.Service
@@ -103,6 +107,25 @@ func (m *memory) recall(key types.NamespacedName, a attempt) (refusal *plan.Refu
 		}
 	})
 	return refusal, wait
+}
+
+// exposed takes note of a group that has a Service of its own.
+func (m *memory) exposed(key types.NamespacedName, group string) {
+	m.with(key, func(e *entry) {
+		if !slices.Contains(e.exposed, group) {
+			e.exposed = append(e.exposed, group)
+		}
+	})
+}
+
+// exposedGroups are the groups that have, or had, a Service of their own.
+func (m *memory) exposedGroups(key types.NamespacedName) []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if e := m.entries[key]; e != nil {
+		return slices.Clone(e.exposed)
+	}
+	return nil
 }
 
 // accept forgets refusals.

@@ -40,7 +40,7 @@ type serviceState struct {
 // reconcileService gets the Service and writes it if it is not as the spec asks.
 func (r *Reconciler) reconcileService(ctx context.Context, sg *v1alpha1.ServiceGroup) (serviceState, error) {
 	key := client.ObjectKeyFromObject(sg)
-	svc, err := r.getService(ctx, key)
+	svc, err := r.getService(ctx, key, key)
 	if err != nil {
 		return serviceState{}, err
 	}
@@ -57,9 +57,9 @@ func (r *Reconciler) reconcileService(ctx context.Context, sg *v1alpha1.ServiceG
 	return r.writeService(ctx, sg, state)
 }
 
-// getService gets the Service from the cache, and from the API server if it is not there: the cache
-// lags, and does not hold Services without our label.
-func (r *Reconciler) getService(ctx context.Context, key types.NamespacedName) (*corev1.Service, error) {
+// getService gets a Service, known to memory by another key, from the cache, and from the API server
+// if it is not there: the cache lags, and does not hold Services without our label.
+func (r *Reconciler) getService(ctx context.Context, key, known types.NamespacedName) (*corev1.Service, error) {
 	svc := &corev1.Service{}
 	err := r.client.Get(ctx, key, svc)
 	if apierrors.IsNotFound(err) {
@@ -71,7 +71,7 @@ func (r *Reconciler) getService(ctx context.Context, key types.NamespacedName) (
 	if err != nil {
 		return nil, fmt.Errorf("getting Service: %w", err)
 	}
-	return r.memory.latestService(key, svc), nil
+	return r.memory.latestService(known, svc), nil
 }
 
 // writeService makes the one change that the Service needs, unless the same was refused a moment

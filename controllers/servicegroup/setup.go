@@ -159,6 +159,7 @@ func newReconciler(mgr manager.Manager, pods podLister, options Options) *Reconc
 const (
 	fieldNode    = "spec.nodeName"
 	fieldService = "service"
+	fieldGroup   = "group"
 )
 
 func addIndexes(ctx context.Context, indexer client.FieldIndexer) error {
@@ -167,6 +168,15 @@ func addIndexes(ctx context.Context, indexer client.FieldIndexer) error {
 	})
 	if err != nil {
 		return fmt.Errorf("indexing pods by node: %w", err)
+	}
+	err = indexer.IndexField(ctx, &corev1.Service{}, fieldGroup, func(o client.Object) []string {
+		if name := o.GetLabels()[v1alpha1.LabelServiceGroup]; name != o.GetName() {
+			return []string{name} // the Service of one of its groups
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("indexing Services by ServiceGroup: %w", err)
 	}
 	err = indexer.IndexField(ctx, &discoveryv1.EndpointSlice{}, fieldService, func(o client.Object) []string {
 		return sliceServices(o.(*discoveryv1.EndpointSlice))

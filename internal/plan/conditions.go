@@ -28,7 +28,7 @@ type Refusal struct {
 // Accepted is False
 //   - InvalidSpec: the spec has problems (Validate);
 //   - NameTaken, NodePortUnavailable, ClusterIPUnavailable, Refused: the Service could not be
-//     written (Refusal).
+//     written (Refusal), or, while it is, the Service of a group (Unexposed).
 //
 // Ready is False
 //   - NotAccepted: there is no Service, so nothing is served;
@@ -51,8 +51,12 @@ func conditions(o Outcome) []metav1.Condition {
 	case o.Refusal != nil:
 		accepted.Status, accepted.Reason, accepted.Message = metav1.ConditionFalse, o.Refusal.Reason, o.Refusal.Message
 	}
-	if accepted.Status == metav1.ConditionFalse && o.Service != nil {
+	switch {
+	case accepted.Status == metav1.ConditionFalse && o.Service != nil:
 		accepted.Message += ". What was served before goes on being served"
+	case accepted.Status == metav1.ConditionTrue && len(o.Unexposed) > 0:
+		accepted.Status, accepted.Reason = metav1.ConditionFalse, o.Unexposed[0].Reason
+		accepted.Message = joinListed(refusalTexts(o.Unexposed), ". ") + ". Everything else is served"
 	}
 	ready := readyCondition(o)
 	accepted.ObservedGeneration, ready.ObservedGeneration = o.Group.Generation, o.Group.Generation
@@ -136,6 +140,14 @@ func texts(problems []Problem) []string {
 	out := make([]string, 0, len(problems))
 	for _, p := range problems {
 		out = append(out, p.String())
+	}
+	return out
+}
+
+func refusalTexts(refusals []Refusal) []string {
+	out := make([]string, 0, len(refusals))
+	for _, r := range refusals {
+		out = append(out, r.Message)
 	}
 	return out
 }

@@ -39,6 +39,7 @@ type scenePod struct {
 type result struct {
 	Service       any                         `json:"service"`
 	Restored      any                         `json:"restored,omitempty"`
+	Exposed       []plan.Exposed              `json:"exposed,omitempty"`
 	GroupServices []*corev1.Service           `json:"groupServices,omitempty"`
 	Members       map[string][]string         `json:"members,omitempty"`
 	Status        v1alpha1.ServiceGroupStatus `json:"status"`
@@ -113,6 +114,7 @@ func (out *result) fill(t *testing.T, in scene, outcome *plan.Outcome) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	out.Exposed = plan.ExposedServices(&in.Group, in.Service, served)
 	out.Members = map[string][]string{}
 	for _, m := range members {
 		svc := plan.GroupService(in.Service, served, m.Group)

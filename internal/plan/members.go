@@ -53,6 +53,11 @@ func Members(svc *corev1.Service, served Served, pods []*corev1.Pod, nodes Nodes
 	return members, nil
 }
 
+// MembersOf are the members of the groups of a part of what is served.
+func MembersOf(served Served, members []Membership) []Membership {
+	return slices.DeleteFunc(slices.Clone(members), func(m Membership) bool { return !served.has(m.Group) })
+}
+
 func (m *Membership) add(pod *corev1.Pod, placed bool) {
 	m.Matched++
 	if !routable(pod) {

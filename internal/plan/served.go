@@ -22,6 +22,8 @@ var ErrNotServed = errors.New("the Service has no annotation " + v1alpha1.Annota
 type Served struct {
 	Groups []v1alpha1.Group `json:"groups"`
 	Ports  []v1alpha1.Port  `json:"ports"`
+	// ExposeGroups asks for a Service per group.
+	ExposeGroups bool `json:"exposeGroups,omitempty"`
 }
 
 // ServedOf is what a spec asks to be served.
@@ -30,6 +32,7 @@ func ServedOf(spec *v1alpha1.ServiceGroupSpec) Served {
 	if isExternalName(spec) {
 		return served // a name has no endpoints
 	}
+	served.ExposeGroups = spec.ExposeGroups
 	for i := range spec.Groups {
 		served.Groups = append(served.Groups, *spec.Groups[i].DeepCopy())
 	}
@@ -85,6 +88,17 @@ func (s Served) has(group string) bool {
 		}
 	}
 	return false
+}
+
+// Only is what is served of one group.
+func (s Served) Only(group string) Served {
+	out := Served{Ports: s.Ports}
+	for i := range s.Groups {
+		if s.Groups[i].Name == group {
+			out.Groups = append(out.Groups, s.Groups[i])
+		}
+	}
+	return out
 }
 
 // groupsOf are the names of the groups a port leads to, in the order of the spec.

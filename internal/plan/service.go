@@ -43,7 +43,7 @@ func serviceLabels(sg *v1alpha1.ServiceGroup) map[string]string {
 // agentServes says whether there is anything that the node agents are to serve. What has no virtual
 // IP is not handed to them: they would only have to watch it.
 func agentServes(spec *v1alpha1.ServiceGroupSpec) bool {
-	return hasVIP(spec)
+	return hasVIP(spec) && spec.Dataplane != v1alpha1.DataplaneCluster
 }
 
 // HandedToAgents says whether a generated Service is handed to the node agents.

@@ -20,6 +20,8 @@ type Outcome struct {
 	Problems []Problem
 	// Refusal is why the API server did not take the Service; nil when it did.
 	Refusal *Refusal
+	// Unexposed are why the Services of some groups could not be written (spec.exposeGroups).
+	Unexposed []Refusal
 	// Service is the generated Service as it is; nil when there is none.
 	Service *corev1.Service
 	// Unreadable is why Service does not say what it was last applied from; nil if it does.
