@@ -80,4 +80,8 @@ type GroupStatus struct {
 	Matched int32 `json:"matched"`
 	// ready is how many of the matched pods are ready and not terminating.
 	Ready int32 `json:"ready"`
+	// leftOut is how many of the matched pods are not served, because no EndpointSlice may have their
+	// address (loopback, link-local, multicast).
+	// +optional
+	LeftOut int32 `json:"leftOut,omitempty"`
 }

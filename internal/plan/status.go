@@ -64,7 +64,7 @@ func Status(o Outcome) v1alpha1.ServiceGroupStatus {
 	}
 	ready := 0
 	for _, m := range o.Members {
-		status.Groups = append(status.Groups, v1alpha1.GroupStatus{Name: m.Group, Matched: m.Matched, Ready: m.Ready})
+		status.Groups = append(status.Groups, v1alpha1.GroupStatus{Name: m.Group, Matched: m.Matched, Ready: m.Ready, LeftOut: m.LeftOut})
 		if m.Ready > 0 {
 			ready++
 		}
@@ -141,5 +141,6 @@ func forgetCounts(status *v1alpha1.ServiceGroupStatus) {
 	for i := range status.Groups {
 		status.Groups[i].Matched = min(status.Groups[i].Matched, 1)
 		status.Groups[i].Ready = min(status.Groups[i].Ready, 1)
+		status.Groups[i].LeftOut = min(status.Groups[i].LeftOut, 1)
 	}
 }

@@ -174,5 +174,6 @@ ports:
 		Eventually(endpointsOf("address")).Should(ConsistOf(at("a/http", good, 80, "rs")))
 		Eventually(ready(sg)).Should(Equal("True EndpointsReady: every port has a ready endpoint; " +
 			"group a leaves out pods whose address no EndpointSlice may have (loopback, link-local, multicast)"))
+		Expect(statusOf(sg)(Default).Groups[0]).To(Equal(v1alpha1.GroupStatus{Name: "a", Matched: 2, Ready: 1, LeftOut: 1}))
 	})
 })

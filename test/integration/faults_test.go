@@ -112,7 +112,8 @@ var _ = Describe("With every other write", func() {
 		})
 		a := runPod(podSpec{name: "a", labels: map[string]string{"app": "a"}})
 		b := runPod(podSpec{name: "b", labels: map[string]string{"app": "b"}})
-		sg := create("faults", "type: NodePort\n"+twoGroups)
+		sg := create("faults", "type: NodePort\nexposeGroups: true\n"+twoGroups)
+		Eventually(endpointsOf("faults-b")).Should(Equal([]string{at("b/http", b, 80, "rs")}))
 		Eventually(endpointsOf("faults")).Should(Equal([]string{at("a/http", a, 80, "rs"), at("b/http", b, 80, "rs")}))
 		Eventually(ready(sg)).Should(HavePrefix("True"))
 		svc := service(Default, "faults")
@@ -120,9 +121,11 @@ var _ = Describe("With every other write", func() {
 		setReady(a, false)
 		edit(b, func(p *corev1.Pod) { p.Labels["app"] = "a" })
 		Eventually(endpointsOf("faults")).Should(ConsistOf(at("a/http", a, 80, ""), at("a/http", b, 80, "rs")))
+		exposed := service(Default, "faults-b")
 		respec(sg, `
 type: NodePort
 sessionAffinity: ClientIP
+exposeGroups: true
 groups:
 - {name: a, selector: {matchLabels: {app: a}}}
 ports:
@@ -137,6 +140,9 @@ ports:
 		Expect(now.Spec.ClusterIP).To(Equal(svc.Spec.ClusterIP))
 		Expect(now.Spec.Ports[0].NodePort).To(Equal(svc.Spec.Ports[0].NodePort))
 		Expect(now.Spec.SessionAffinity).To(Equal(corev1.ServiceAffinityClientIP))
+		Eventually(endpointsOf("faults-a")).Should(ConsistOf(at("a/http", a, 8080, ""), at("a/http", b, 8080, "rs")))
+		Expect(slicesOf(Default, "faults-a")).To(HaveLen(1))
+		Eventually(gone(exposed)).Should(BeTrue())
 	},
 		Entry("failing inside the API server", writeHook(func(_ string, req *http.Request, _ http.RoundTripper) (*http.Response, error) {
 			return answer(req, apierrors.NewInternalError(errors.New("injected")).ErrStatus), nil

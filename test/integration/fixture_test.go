@@ -44,30 +44,36 @@ var _ = AfterEach(func() {
 	Expect(k8s.DeleteAllOf(ctx, &v1alpha1.ServiceGroup{}, client.InNamespace(namespace))).To(Succeed())
 })
 
-// firstPort is where the nodePorts of tests begin: in the part of the range that the API server
-// leaves to explicit ones (30000-30085) and after those of the guestbook.
-const firstPort = 30010
+// Numbers for explicit nodePorts of tests: in the part of the range that the API server leaves to
+// explicit ones (30000-30085), after those of the guestbook and before those of nodeports_test.go.
+// Each is given out once, since there is no garbage collector that frees it.
+const firstPort, lastPort = 30003, 30059
 
 // takenPort and freePort are nodePorts of this test, written TAKEN and FREE in a spec.
-func takenPort() int32 { return firstPort + 2*testPorts() }
-func freePort() int32  { return takenPort() + 1 }
+func takenPort() int32 { return portOf("TAKEN") }
+func freePort() int32  { return portOf("FREE") }
 
-// testPorts counts the tests that asked for ports.
-func testPorts() int32 {
-	if portsOf[namespace] == 0 {
-		portsOf[namespace] = int32(len(portsOf))
+var portsOf = map[string]int32{}
+
+// portOf is the number that a word stands for in this test.
+func portOf(word string) int32 {
+	GinkgoHelper()
+	key := namespace + "/" + word
+	if portsOf[key] == 0 {
+		portsOf[key] = firstPort + int32(len(portsOf))
+		Expect(portsOf[key]).To(BeNumerically("<=", lastPort), "too many tests ask for explicit nodePorts")
 	}
-	return portsOf[namespace]
+	return portsOf[key]
 }
-
-var portsOf = map[string]int32{"": 0}
 
 // parse reads a ServiceGroup from the YAML of its spec.
 func parse(name, spec string) *v1alpha1.ServiceGroup {
 	GinkgoHelper()
 	sg := &v1alpha1.ServiceGroup{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: namespace}}
-	if strings.Contains(spec, "TAKEN") || strings.Contains(spec, "FREE") {
-		spec = strings.NewReplacer("TAKEN", fmt.Sprint(takenPort()), "FREE", fmt.Sprint(freePort())).Replace(spec)
+	for _, word := range []string{"TAKEN", "FREE"} {
+		if strings.Contains(spec, word) {
+			spec = strings.ReplaceAll(spec, word, fmt.Sprint(portOf(word)))
+		}
 	}
 	Expect(yaml.UnmarshalStrict([]byte(spec), &sg.Spec)).To(Succeed())
 	return sg
