@@ -3,7 +3,8 @@
 //
 // What enters: ServiceGroups, and the Services, EndpointSlices, pods and nodes of the cluster,
 // through caches that keep only what is needed (CacheOptions). What leaves: one Service of the
-// ServiceGroup's name, EndpointSlices per group, the status, and events when a condition changes.
+// ServiceGroup's name, one headless Service per group where that is asked for, their EndpointSlices
+// per group, the status, and events when a condition changes.
 // A reconciliation goes one way: observe, plan (internal/plan, pure), apply the Service, write the
 // slices, write the status once if its meaning changed.
 //
