@@ -92,7 +92,7 @@ func TestSessionAffinityEndsAfterItsTimeout(t *testing.T) {
 	seen := map[string]bool{}
 	deadline := time.Now().Add(60 * time.Second)
 	for len(seen) < 2 && time.Now().Before(deadline) {
-		pod, _, err := b.ask("asker1", network, address)
+		pod, _, err := b.ask("asker1", network, address, answerBound)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -303,7 +303,11 @@ func (b *bed) observe(p path, ipv4 bool) string {
 	network, address := b.target(p.to, ipv4)
 	var pods, sources []string
 	for range asks {
-		pod, source, err := b.ask(p.from, network, address)
+		patience := answerBound
+		if p.want == dropped {
+			patience = silence
+		}
+		pod, source, err := b.ask(p.from, network, address, patience)
 		switch {
 		case errors.Is(err, unix.ECONNREFUSED):
 			return refused
@@ -325,11 +329,16 @@ func (b *bed) observe(p path, ipv4 bool) string {
 	return out
 }
 
-// silence is how long no answer must come before a packet counts as dropped.
-const silence = 700 * time.Millisecond
+const (
+	// silence is how long no answer must come before a packet counts as dropped.
+	silence = 700 * time.Millisecond
+	// answerBound is how long an answer may take that should come: a busy machine may lose a packet,
+	// and TCP sends it again after a second.
+	answerBound = 10 * time.Second
+)
 
-func (b *bed) ask(from, network, address string) (pod, source string, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), silence)
+func (b *bed) ask(from, network, address string, patience time.Duration) (pod, source string, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	if network == "tcp" {
 		reply, err := b.hosts[from].AskClient(ctx, address)
