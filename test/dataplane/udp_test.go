@@ -80,7 +80,7 @@ func TestUDPFlowsOfOthersGoOn(t *testing.T) {
 func askAgain(t *testing.T, conn net.Conn) string {
 	t.Helper()
 	buffer := make([]byte, 1<<10)
-	if err := conn.SetReadDeadline(time.Now().Add(silence)); err != nil {
+	if err := conn.SetReadDeadline(time.Now().Add(answerBound)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := io.WriteString(conn, "who?"); err != nil {
