@@ -72,6 +72,13 @@ func TestS15BesideKubeProxy(t *testing.T) {
 	s.kubectl("delete", "service", "second")
 	works(ours, append(ourPods, more...))
 	s.sameListings("a plain Service", mine, s.listings("ours", ourRules))
+
+	// A ServiceGroup that is left to the cluster's own proxy is served by it, and not by the agents.
+	s.applyText(`{apiVersion: net.servicegroup.dev/v1alpha1, kind: ServiceGroup, metadata: {name: left}, spec: {
+		type: NodePort, dataplane: Cluster,
+		groups: [{name: plain, selector: {matchLabels: {app: plain}}}], ports: [{port: 80}]}}`)
+	works(s.service("left"), plainPods)
+	s.sameListings("a ServiceGroup of the cluster's proxy", mine, s.listings("ours", ourRules))
 }
 
 // startKubeProxy starts kube-proxy for the length of the test; its rules go with it.
