@@ -81,7 +81,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	defer func() { a.tables.Close() }()
 	var err error
-	if a.guard, err = newGuard(func(port uint32) bool { return port == a.port.Load() }); err != nil {
+	if a.guard, err = newGuard(a.options.Log, func(port uint32) bool { return port == a.port.Load() }); err != nil {
 		return err
 	}
 	defer a.guard.close()
