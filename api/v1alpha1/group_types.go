@@ -19,7 +19,7 @@ type Group struct {
 	// and satisfy every one of matchExpressions.
 	// +kubebuilder:validation:XValidation:rule="(has(self.matchLabels) && size(self.matchLabels) > 0) || (has(self.matchExpressions) && size(self.matchExpressions) > 0)",message="an empty selector would select every pod of the namespace; give at least one of matchLabels or matchExpressions"
 	// +required
-	Selector metav1.LabelSelector `json:"selector"`
+	Selector *metav1.LabelSelector `json:"selector"`
 }
 
 // Port is a port of the entry point.

@@ -17,7 +17,7 @@ import (
 // BenchmarkOneFlip is the planning for one pod's flip in a group of 5,000 among 20,000 pods.
 func BenchmarkOneFlip(b *testing.B) {
 	spec := v1alpha1.ServiceGroupSpec{
-		Groups: []v1alpha1.Group{{Name: "g", Selector: metav1.LabelSelector{MatchLabels: map[string]string{"app": "x"}}}},
+		Groups: []v1alpha1.Group{{Name: "g", Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "x"}}}},
 		Ports:  []v1alpha1.Port{{Port: 80}},
 	}
 	svc := &corev1.Service{

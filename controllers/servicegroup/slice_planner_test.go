@@ -70,7 +70,7 @@ func drawServed(t *rapid.T) plan.Served {
 			selector = metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "canary", Operator: rapid.SampledFrom(
 				[]metav1.LabelSelectorOperator{metav1.LabelSelectorOpExists, metav1.LabelSelectorOpDoesNotExist}).Draw(t, "operator")}}}
 		}
-		spec.Groups = append(spec.Groups, v1alpha1.Group{Name: fmt.Sprintf("g%d", i), Selector: selector})
+		spec.Groups = append(spec.Groups, v1alpha1.Group{Name: fmt.Sprintf("g%d", i), Selector: &selector})
 	}
 	for i := range rapid.IntRange(1, 3).Draw(t, "ports") {
 		port := v1alpha1.Port{Name: fmt.Sprintf("p%d", i), Port: int32(80 + i), Protocol: corev1.ProtocolTCP, TargetPort: drawTarget(t)}
@@ -225,7 +225,7 @@ func (w *world) model(t *rapid.T) map[string]bool {
 	want := map[string]bool{}
 	for i := range w.served.Groups {
 		group := &w.served.Groups[i]
-		selector, err := metav1.LabelSelectorAsSelector(&group.Selector)
+		selector, err := metav1.LabelSelectorAsSelector(group.Selector)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -285,7 +285,7 @@ func endpointLine(group, port, ip string, number int32, ready bool) string {
 func TestOneFlipIsOneUpdate(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		spec := v1alpha1.ServiceGroupSpec{
-			Groups: []v1alpha1.Group{{Name: "g", Selector: metav1.LabelSelector{MatchLabels: map[string]string{"app": "x"}}}},
+			Groups: []v1alpha1.Group{{Name: "g", Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "x"}}}},
 			Ports:  []v1alpha1.Port{{Port: 80}},
 		}
 		w := &world{

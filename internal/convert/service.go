@@ -74,7 +74,7 @@ func (c *conversion) group() {
 		name = strings.TrimRight(name[:maxGroupName], "-")
 		c.warn("metadata.name: is longer than the name of a group may be; the group is named %s", name)
 	}
-	c.out.Spec.Groups = []v1alpha1.Group{{Name: name, Selector: metav1.LabelSelector{MatchLabels: maps.Clone(c.svc.Spec.Selector)}}}
+	c.out.Spec.Groups = []v1alpha1.Group{{Name: name, Selector: &metav1.LabelSelector{MatchLabels: maps.Clone(c.svc.Spec.Selector)}}}
 }
 
 func (c *conversion) port(p *corev1.ServicePort) v1alpha1.Port {

@@ -17,7 +17,7 @@ import (
 
 func goodSpec() *v1alpha1.ServiceGroupSpec {
 	return &v1alpha1.ServiceGroupSpec{
-		Groups: []v1alpha1.Group{{Name: "a", Selector: metav1.LabelSelector{MatchLabels: map[string]string{"app": "a"}}}},
+		Groups: []v1alpha1.Group{{Name: "a", Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "a"}}}},
 		Ports:  []v1alpha1.Port{{Name: "http", Port: 80, Backends: []v1alpha1.Backend{{Group: "a"}}}},
 	}
 }
@@ -25,7 +25,7 @@ func goodSpec() *v1alpha1.ServiceGroupSpec {
 func TestValidate(t *testing.T) {
 	expression := func(op metav1.LabelSelectorOperator, values ...string) func(*v1alpha1.ServiceGroupSpec) {
 		return func(s *v1alpha1.ServiceGroupSpec) {
-			s.Groups[0].Selector = metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "app", Operator: op, Values: values}}}
+			s.Groups[0].Selector = &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "app", Operator: op, Values: values}}}
 		}
 	}
 	target := func(v intstr.IntOrString) func(*v1alpha1.ServiceGroupSpec) {

@@ -71,7 +71,7 @@ func (s Served) encode() string {
 func (s Served) Selectors() ([]labels.Selector, error) {
 	selectors := make([]labels.Selector, 0, len(s.Groups))
 	for i := range s.Groups {
-		selector, err := metav1.LabelSelectorAsSelector(&s.Groups[i].Selector)
+		selector, err := metav1.LabelSelectorAsSelector(s.Groups[i].Selector)
 		if err != nil {
 			return nil, fmt.Errorf("parsing the selector of group %s: %w", s.Groups[i].Name, err)
 		}

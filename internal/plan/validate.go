@@ -63,7 +63,7 @@ func Validate(spec *v1alpha1.ServiceGroupSpec) []Problem {
 }
 
 func validateGroup(group *v1alpha1.Group, path *field.Path) []Problem {
-	if _, err := metav1.LabelSelectorAsSelector(&group.Selector); err != nil {
+	if _, err := metav1.LabelSelectorAsSelector(group.Selector); err != nil {
 		return []Problem{{
 			Field: path.Child("selector").String(), Value: asJSON(group.Selector),
 			Cause:  err.Error(),

@@ -104,7 +104,7 @@ func (b *bed) newGroup(namespace, name, app string) *v1alpha1.ServiceGroup {
 	return &v1alpha1.ServiceGroup{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
 		Spec: v1alpha1.ServiceGroupSpec{
-			Groups: []v1alpha1.Group{{Name: "web", Selector: metav1.LabelSelector{MatchLabels: map[string]string{"app": app}}}},
+			Groups: []v1alpha1.Group{{Name: "web", Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": app}}}},
 			Ports:  []v1alpha1.Port{{Name: "http", Port: 80}},
 		},
 	}

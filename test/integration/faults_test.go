@@ -166,7 +166,7 @@ var _ = Describe("The largest", func() {
 	It("ServiceGroup of 200 groups and 100 ports is served", func() {
 		sg := &v1alpha1.ServiceGroup{ObjectMeta: metav1.ObjectMeta{Name: "large", Namespace: namespace}}
 		for i := range 200 {
-			sg.Spec.Groups = append(sg.Spec.Groups, v1alpha1.Group{Name: numbered("group", i), Selector: metav1.LabelSelector{MatchLabels: map[string]string{"group": numbered("group", i)}}})
+			sg.Spec.Groups = append(sg.Spec.Groups, v1alpha1.Group{Name: numbered("group", i), Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"group": numbered("group", i)}}})
 		}
 		for i := range 100 {
 			sg.Spec.Ports = append(sg.Spec.Ports, v1alpha1.Port{Name: numbered("port", i), Port: int32(1000 + i), Backends: []v1alpha1.Backend{
