@@ -92,6 +92,7 @@ func (l *Lab) agentProgram(node *Node) (program, error) {
 			"--node-name", node.Name,
 			"--cluster-cidr", ClusterCIDRv4 + "," + ClusterCIDRv6,
 			"--lease-namespace", systemNamespace,
+			"--metrics-secure=false", // tests and benchmarks read them as they are
 		}, l.options.AgentArgs...),
 		health: agentHealth,
 	}, err

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"os"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/servicegroup-dev/servicegroup/controllers/node"
+)
+
+// agentFlags are the flags of the agent that are not its Options.
+type agentFlags struct {
+	watched       observability
+	healthAddress string
+	clusterCIDRs  []string
+}
+
+func newAgentCommand(c *common) *cobra.Command {
+	settings := agentFlags{watched: observability{metricsAddress: ":10249"}}
+	options := node.Options{}
+	cmd := &cobra.Command{
+		Use:   "agent",
+		Short: "Run the node agent: it programs nftables for the virtual IPs and NodePorts",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			log, config, err := c.setup()
+			if err != nil {
+				return err
+			}
+			options.Log = log
+			config.ContentType = runtime.ContentTypeProtobuf
+			if options.ClusterCIDRs, err = parseCIDRs(settings.clusterCIDRs); err != nil {
+				return err
+			}
+			return runAgent(cmd.Context(), config, options, settings)
+		},
+	}
+	settings.watched.addFlags(cmd.Flags())
+	addAgentFlags(cmd, &options, &settings)
+	cmd.AddCommand(newCleanupCommand(), newDumpCommand())
+	return cmd
+}
+
+func addAgentFlags(cmd *cobra.Command, options *node.Options, settings *agentFlags) {
+	flags := cmd.Flags()
+	flags.StringVar(&options.NodeName, "node-name", os.Getenv("NODE_NAME"), "name of this node's Node object; default: the environment's NODE_NAME")
+	flags.StringVar((*string)(&options.Mode), "mode", string(node.ModeGroups), "which Services to serve: groups for those of ServiceGroups, all to replace kube-proxy")
+	flags.StringSliceVar(&options.NodePorts, "nodeport-addresses", []string{"primary"}, "which of the node's addresses answer on NodePorts: primary, all, or ranges such as 192.168.0.0/16")
+	flags.StringSliceVar(&settings.clusterCIDRs, "cluster-cidr", nil, "ranges of all pod addresses, such as 10.244.0.0/16,fd00:10:244::/48; connections from elsewhere to a virtual IP are masqueraded")
+	flags.StringVar((*string)(&options.DetectLocal), "detect-local-mode", string(node.DetectClusterCIDR), "how pods are told from what is outside: ClusterCIDR, NodeCIDR, BridgeInterface or InterfaceNamePrefix")
+	flags.StringVar(&options.PodBridge, "pod-bridge-interface", "", "bridge of this node's pods, for --detect-local-mode=BridgeInterface")
+	flags.StringVar(&options.PodInterfacePrefix, "pod-interface-name-prefix", "", "what the names of the pods' interfaces begin with, for --detect-local-mode=InterfaceNamePrefix")
+	flags.BoolVar(&options.MasqueradeAll, "masquerade-all", false, "masquerade every connection to a virtual IP")
+	flags.StringVar(&options.LeaseNamespace, "lease-namespace", os.Getenv("POD_NAMESPACE"), "namespace of the Lease in which the agent reports what it has programmed; default: the environment's POD_NAMESPACE, without it the agent does not report")
+	flags.StringVar(&settings.healthAddress, "health-bind-address", ":10256", "address for /healthz and /livez; 0 turns it off")
+}
+
+func newCleanupCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "cleanup",
+		Short: "Delete the agent's nftables tables, and nothing else",
+		Args:  cobra.NoArgs,
+		RunE:  func(*cobra.Command, []string) error { return node.Cleanup() },
+	}
+}
+
+func newDumpCommand() *cobra.Command {
+	var all bool
+	cmd := &cobra.Command{
+		Use:   "dump",
+		Short: "Print how what the agent on this node believes differs from what the kernel holds",
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return node.Dump(cmd.OutOrStdout(), all) },
+	}
+	cmd.Flags().BoolVar(&all, "all", false, "print every element, not only those that differ")
+	return cmd
+}
+
+func parseCIDRs(list []string) ([]netip.Prefix, error) {
+	var out []netip.Prefix
+	for _, text := range list {
+		prefix, err := netip.ParsePrefix(text)
+		if err != nil {
+			return nil, fmt.Errorf("--cluster-cidr %q is not a range such as 10.244.0.0/16: %w", text, err)
+		}
+		out = append(out, prefix)
+	}
+	return out, nil
+}
+
+func runAgent(ctx context.Context, config *rest.Config, options node.Options, settings agentFlags) error {
+	client, err := rest.HTTPClientFor(config)
+	if err != nil {
+		return fmt.Errorf("connecting to the API server: %w", err)
+	}
+	if options.Client, err = kubernetes.NewForConfigAndClient(config, client); err != nil {
+		return fmt.Errorf("connecting to the API server: %w", err)
+	}
+	options.Registerer = metrics.Registry
+	agent, err := node.New(options)
+	if err != nil {
+		return err
+	}
+	serving := settings.watched.metricsOptions()
+	serving.ExtraHandlers = map[string]http.Handler{
+		"GET /proxyMode": http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = w.Write([]byte("nftables")) // what kube-proxy says there; the asker has gone if this fails
+		}),
+	}
+	server, err := metricsserver.NewServer(serving, config, client)
+	if err != nil {
+		return fmt.Errorf("preparing /metrics: %w", err)
+	}
+	if err := settings.watched.servePprof(ctx); err != nil {
+		return err
+	}
+	if err := serve(ctx, settings.healthAddress, agent.Health()); err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	if server != nil {
+		group.Go(func() error { return server.Start(ctx) })
+	}
+	group.Go(func() error { return agent.Run(ctx) })
+	return group.Wait()
+}

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+
+	"github.com/servicegroup-dev/servicegroup/api/v1alpha1"
+	"github.com/servicegroup-dev/servicegroup/controllers/servicegroup"
+	"github.com/servicegroup-dev/servicegroup/internal/plan"
+)
+
+func newManagerCommand(c *common) *cobra.Command {
+	var probeAddress, electionNamespace, nodePorts string
+	var elect bool
+	var qps float32
+	watched := observability{metricsAddress: ":8443"}
+	options := servicegroup.Options{}
+	cmd := &cobra.Command{
+		Use:   "manager",
+		Short: "Run the operator: it writes the Services and EndpointSlices of every ServiceGroup",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, config, err := c.setup()
+			if err != nil {
+				return err
+			}
+			config.QPS, config.Burst = qps, int(2*qps)
+			if options.NodePortRange, err = plan.ParseNodePortRange(nodePorts); err != nil {
+				return fmt.Errorf("--node-port-range: %w", err)
+			}
+			if err := watched.servePprof(cmd.Context()); err != nil {
+				return err
+			}
+			return runManager(cmd.Context(), config, options, ctrl.Options{
+				Metrics:                 watched.metricsOptions(),
+				HealthProbeBindAddress:  probeAddress,
+				LeaderElection:          elect,
+				LeaderElectionID:        "servicegroup-manager",
+				LeaderElectionNamespace: electionNamespace,
+				// The process ends right after the lease is given up, so nothing writes without it.
+				LeaderElectionReleaseOnCancel: true,
+			})
+		},
+	}
+	flags := cmd.Flags()
+	watched.addFlags(flags)
+	flags.StringVar(&probeAddress, "health-probe-bind-address", ":8081", "address for /healthz and /readyz; 0 turns it off")
+	flags.BoolVar(&elect, "leader-elect", false, "work only while holding a lease, so that several managers can run")
+	flags.StringVar(&electionNamespace, "leader-elect-namespace", "", "namespace of the lease; default: the pod's own")
+	flags.StringVar(&options.LeaseNamespace, "lease-namespace", os.Getenv("POD_NAMESPACE"), "namespace of the Leases in which the agents report what they have programmed; default: the environment's POD_NAMESPACE, without it there is no condition Programmed")
+	flags.StringVar(&nodePorts, "node-port-range", "", "range from which to give NodePorts, the same to the same manifest everywhere, such as 30000-32767; it must be a part of the API server's. Default: the API server allocates")
+	flags.IntVar(&options.Concurrency, "concurrency", 0, "ServiceGroups reconciled at once; 0 is the default")
+	flags.Float32Var(&qps, "kube-api-qps", 100, "requests a second to the API server, with bursts of twice as many")
+	return cmd
+}
+
+func runManager(ctx context.Context, config *rest.Config, options servicegroup.Options, managerOptions ctrl.Options) error {
+	managerOptions.Scheme = runtime.NewScheme()
+	utilruntime.Must(clientgoscheme.AddToScheme(managerOptions.Scheme))
+	utilruntime.Must(v1alpha1.AddToScheme(managerOptions.Scheme))
+	managerOptions.Cache = servicegroup.CacheOptions()
+	if options.LeaseNamespace != "" {
+		managerOptions.Cache.ByObject[&coordinationv1.Lease{}] = servicegroup.LeaseCache(options.LeaseNamespace)
+	}
+	mgr, err := ctrl.NewManager(config, managerOptions)
+	if err != nil {
+		return fmt.Errorf("starting the manager: %w", err)
+	}
+	if err := servicegroup.Setup(ctx, mgr, options); err != nil {
+		return err
+	}
+	if err := errors.Join(mgr.AddHealthzCheck("ping", healthz.Ping), mgr.AddReadyzCheck("ping", healthz.Ping)); err != nil {
+		return fmt.Errorf("adding health checks: %w", err)
+	}
+	return mgr.Start(ctx)
+}
