@@ -3,6 +3,7 @@ package nft
 import (
 	"crypto/sha256"
 	"fmt"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -129,9 +130,8 @@ func (l Layout) chainSpecs() []chainSpec {
 	}
 	for i := range ruleset.MaxSlotsLog2 + 1 {
 		slots := uint32(1) << i
-		chains = append(chains,
-			pickSpec(ruleset.Chain{Kind: ruleset.Pick, N: slots}, ruleset.Endpoints),
-			pickSpec(ruleset.Chain{Kind: ruleset.InsidePick, N: slots}, ruleset.InsideEndpoints))
+		chains = append(chains, pickSpecs(ruleset.Pick, slots, ruleset.Endpoints)...)
+		chains = append(chains, pickSpecs(ruleset.InsidePick, slots, ruleset.InsideEndpoints)...)
 	}
 	return chains
 }
@@ -160,21 +160,31 @@ func forEachProtocol(terms ...term) [][]term {
 	return rules
 }
 
-// pickSpec is the chain that chooses one of so many slots. A slot that is not in use does not match,
-// and the next rule draws again.
-func pickSpec(chain ruleset.Chain, m ruleset.Map) chainSpec {
-	draw := func(slots uint32) []term {
-		return []term{dnat(m.String(), daddr, l4proto, dport, randomSlot(slots))}
+// pickSpecs are the chains that choose one of so many slots. A slot that is not in use does not match,
+// and the next rule draws again. The draws are jumps to one rule in a chain of its own: for each element
+// that is added to a map the kernel goes through every rule that reads the map, so these are to be few.
+func pickSpecs(kind ruleset.ChainKind, slots uint32, m ruleset.Map) []chainSpec {
+	pick := chainSpec{name: ruleset.Chain{Kind: kind, N: slots}.Name()}
+	draw := []term{dnat(m.String(), daddr, l4proto, dport, randomSlot(slots))}
+	if slots <= 2 { // both slots are in use
+		pick.rules = [][]term{draw}
+		return []chainSpec{pick}
 	}
-	if chain.N <= 2 { // both slots are in use
-		return chainSpec{name: chain.Name(), rules: [][]term{draw(chain.N)}}
-	}
-	spec := chainSpec{name: chain.Name()}
+	try := chainSpec{name: tryName(kind, slots), rules: [][]term{draw}}
 	for range draws {
-		spec.rules = append(spec.rules, draw(chain.N))
+		pick.rules = append(pick.rules, []term{jump(try.name)})
 	}
-	spec.rules = append(spec.rules, draw(chain.N/2))
-	return spec
+	pick.rules = append(pick.rules, []term{goTo(tryName(kind, slots/2))})
+	return []chainSpec{try, pick}
+}
+
+// tryName is the name of the chain that draws once.
+func tryName(kind ruleset.ChainKind, slots uint32) string {
+	pick := ruleset.Chain{Kind: kind, N: slots}.Name()
+	if slots <= 2 {
+		return pick
+	}
+	return strings.Replace(pick, "pick", "try", 1)
 }
 
 // learnSpec is the chain that remembers a client's endpoint.
