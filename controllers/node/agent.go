@@ -2,11 +2,11 @@ package node
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"maps"
 	"reflect"
-	"runtime"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -192,23 +192,19 @@ func (a *Agent) sync() error {
 	started := time.Now()
 	taken := a.watcher.take()
 	full := a.state == nil
-	names := keys(taken.services)
-	update := ruleset.Update{}
+	names := slices.Collect(maps.Keys(taken.services))
+	var ranges *ruleset.Ranges
 	if full || taken.node {
 		changed, err := a.lookAtNode()
 		if err != nil {
 			return err
 		}
 		if full || changed {
-			names = append(names, a.watcher.allServices()...)
-			update.Ranges = &a.ranges
+			names = a.watcher.addAll(names)
+			ranges = &a.ranges
 		}
 	}
-	var err error
-	if update.Services, err = a.build(names); err != nil {
-		return err
-	}
-	result, err := a.program(full, update)
+	result, err := a.program(full, names, ranges)
 	if err != nil {
 		return err
 	}
@@ -216,7 +212,6 @@ func (a *Agent) sync() error {
 		a.watcher.mark(result.Freed...)
 	}
 	a.noteConflicts(result.Conflicts)
-	a.answerHealthChecks(update.Services)
 	a.metrics.synced(full, a.state.Len(), started, taken.triggers)
 	a.health.succeeded()
 	a.reports.set(taken.seen)
@@ -249,70 +244,6 @@ func (a *Agent) lookAtNode() (bool, error) {
 	return changed, nil
 }
 
-// build computes the proxy model of the Services of these names, on all cores when they are many.
-func (a *Agent) build(names []types.NamespacedName) (map[types.NamespacedName]*proxy.Service, error) {
-	built := make([]*proxy.Service, len(names))
-	workers := min(runtime.GOMAXPROCS(0), 1+len(names)/buildsPerWorker)
-	errs := make([]error, workers)
-	var wait sync.WaitGroup
-	for w := range workers {
-		wait.Go(func() {
-			for i := w; i < len(names); i += workers {
-				service, endpointSlices, err := a.watcher.service(names[i])
-				if err != nil {
-					errs[w] = fmt.Errorf("reading Service %s: %w", names[i], err)
-					return
-				}
-				if service != nil {
-					one := proxy.Build(service, endpointSlices, a.node)
-					built[i] = &one
-				}
-			}
-		})
-	}
-	wait.Wait()
-	if err := errors.Join(errs...); err != nil {
-		return nil, err
-	}
-	out := make(map[types.NamespacedName]*proxy.Service, len(names))
-	for i, name := range names {
-		out[name] = built[i]
-		a.noteIgnored(name, built[i])
-	}
-	return out, nil
-}
-
-// buildsPerWorker is the number of Services from which on a second core is worth its start.
-const buildsPerWorker = 256
-
-// answerHealthChecks answers load balancers on the health-check NodePorts of these Services.
-func (a *Agent) answerHealthChecks(services map[types.NamespacedName]*proxy.Service) {
-	for name, service := range services {
-		if service == nil {
-			service = &proxy.Service{}
-		}
-		if err := a.checks.set(name, service.HealthCheckNodePort, service.LocalReady); err != nil {
-			a.options.Log.Error(err, "Load balancers cannot tell whether this node has endpoints", "service", name)
-		}
-	}
-}
-
-// noteIgnored logs, when their number changes, that endpoints of a Service were left out.
-func (a *Agent) noteIgnored(name types.NamespacedName, service *proxy.Service) {
-	var addresses []string
-	if service != nil {
-		addresses = service.Ignored
-	}
-	before := a.ignored[name]
-	if a.ignored[name] = len(addresses); len(addresses) == 0 {
-		delete(a.ignored, name)
-	}
-	a.metrics.ignored.Add(float64(len(addresses) - before))
-	if len(addresses) > before {
-		a.options.Log.Info("Endpoint addresses left out: they are not addresses of pods", "service", name, "addresses", addresses)
-	}
-}
-
 // noteConflicts logs the frontends that two Services claim, when they are new.
 func (a *Agent) noteConflicts(conflicts map[proxy.Key]types.NamespacedName) {
 	for key, holder := range conflicts {
@@ -321,14 +252,6 @@ func (a *Agent) noteConflicts(conflicts map[proxy.Key]types.NamespacedName) {
 		}
 	}
 	a.disputed = conflicts
-}
-
-func keys(set map[types.NamespacedName]struct{}) []types.NamespacedName {
-	out := make([]types.NamespacedName, 0, len(set))
-	for name := range set {
-		out = append(out, name)
-	}
-	return out
 }
 
 // Cleanup deletes the agent's tables and nothing else.

@@ -3,16 +3,44 @@ package node
 import (
 	"errors"
 
+	"k8s.io/apimachinery/pkg/types"
+
 	"github.com/servicegroup-dev/servicegroup/internal/ruleset"
 )
 
-// program commits an update: as the difference to the state, or, if full, to what is found in the
-// kernel, or, if that is not our layout or could not be put right the last time, as all there is.
-func (a *Agent) program(full bool, update ruleset.Update) (ruleset.Result, error) {
-	if !full {
-		result := a.state.Apply(update)
-		return result, a.commit(&result.Change, a.tables.Commit)
+// program commits what is to be served for the Services of these names, and the ranges if they changed:
+// as the difference to the state, or, if full, to what is found in the kernel, or, if that is not our
+// layout or could not be put right the last time, as all there is.
+func (a *Agent) program(full bool, names []types.NamespacedName, ranges *ruleset.Ranges) (ruleset.Result, error) {
+	if full {
+		exist, err := a.tables.Exist()
+		if err != nil {
+			return ruleset.Result{}, err
+		}
+		if !exist {
+			return a.load(names, ranges)
+		}
 	}
+	services, err := a.build(names)
+	if err != nil {
+		return ruleset.Result{}, err
+	}
+	update := ruleset.Update{Services: services, Ranges: ranges}
+	var result ruleset.Result
+	if full {
+		result, err = a.programAll(update)
+	} else {
+		result = a.state.Apply(update)
+		err = a.commit(&result.Change, a.tables.Commit)
+	}
+	if err == nil {
+		a.answerHealthChecks(services)
+	}
+	return result, err
+}
+
+// programAll commits an update that is all there is to serve to tables that exist.
+func (a *Agent) programAll(update ruleset.Update) (ruleset.Result, error) {
 	found, ok, err := a.tables.Read()
 	if err == nil && ok && a.failures < 2 {
 		state, result := ruleset.Adopt(found, update)
@@ -28,17 +56,23 @@ func (a *Agent) program(full bool, update ruleset.Update) (ruleset.Result, error
 // ours: the kernel would tell it of each element.
 const longChange = 5000
 
-// commitLong commits a change that may be long. What somebody else did meanwhile shows in the
-// number of generations of the ruleset.
+// commitLong commits a change that may be long.
 func (a *Agent) commitLong(change *ruleset.Change, write func(*ruleset.Change) error) error {
+	commit := func() error { return a.commit(change, write) }
 	if len(change.Add)+len(change.Delete) < longChange {
-		return a.commit(change, write)
+		return commit()
 	}
+	return a.unwatched(commit)
+}
+
+// unwatched commits something long while the guard does not listen. What somebody else did meanwhile
+// shows in the number of generations of the ruleset.
+func (a *Agent) unwatched(commit func() error) error {
 	if err := a.guard.monitor.Pause(); err != nil {
 		return err
 	}
 	before, err := a.tables.ForeignGenerations()
-	err = errors.Join(err, a.commit(change, write), a.guard.monitor.Resume())
+	err = errors.Join(err, commit(), a.guard.monitor.Resume())
 	if err != nil {
 		return err
 	}

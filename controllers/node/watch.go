@@ -19,6 +19,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/servicegroup-dev/servicegroup/api/v1alpha1"
+	"github.com/servicegroup-dev/servicegroup/internal/ruleset"
 )
 
 // byService is the index of EndpointSlices by the Service they belong to.
@@ -269,15 +270,16 @@ func (w *watcher) service(name types.NamespacedName) (*corev1.Service, []*discov
 	return obj.(*corev1.Service), out, nil
 }
 
-// allServices returns the names of all Services.
-func (w *watcher) allServices() []types.NamespacedName {
+// addAll returns the names of all Services that there are and of those that are given, once each.
+func (w *watcher) addAll(names []types.NamespacedName) []types.NamespacedName {
 	list := w.services.GetIndexer().List()
-	names := make([]types.NamespacedName, 0, len(list))
+	names = slices.Grow(names, len(list))
 	for _, obj := range list {
 		service := obj.(*corev1.Service)
 		names = append(names, types.NamespacedName{Namespace: service.Namespace, Name: service.Name})
 	}
-	return names
+	slices.SortFunc(names, ruleset.CompareNames)
+	return slices.Compact(names)
 }
 
 // serviceRanges returns the ranges of virtual IPs, none where the agent does not need them.

@@ -34,6 +34,20 @@ func (t *Tables) Read() (found ruleset.Tables, ok bool, err error) {
 	return found, true, nil
 }
 
+// Exist says whether there is a table of ours, of whatever layout.
+func (t *Tables) Exist() (bool, error) {
+	exist := false
+	for _, f := range []*family{&ipv4, &ipv6} {
+		err := t.list(f, unix.NFT_MSG_GETTABLE, func(attribute map[uint16][]byte) {
+			exist = exist || textOf(attribute[unix.NFTA_TABLE_NAME]) == tableName
+		})
+		if err != nil {
+			return false, err
+		}
+	}
+	return exist, nil
+}
+
 // checkLayout says whether a family's table is what addTable writes, as far as its fingerprint and the
 // number of rules of each chain tell, and which learn chains it has besides.
 func (t *Tables) checkLayout(f *family) (learners []ruleset.Chain, ok bool, err error) {

@@ -157,6 +157,6 @@ func sortedNames(services map[types.NamespacedName]*proxy.Service) []types.Names
 	for name := range services {
 		names = append(names, name)
 	}
-	slices.SortFunc(names, compareNames)
+	slices.SortFunc(names, CompareNames)
 	return names
 }

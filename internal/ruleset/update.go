@@ -20,7 +20,8 @@ type updater struct {
 	touched   []FamilyChain
 }
 
-func compareNames(x, y types.NamespacedName) int {
+// CompareNames orders Services by namespace and name.
+func CompareNames(x, y types.NamespacedName) int {
 	return cmp.Or(strings.Compare(x.Namespace, y.Namespace), strings.Compare(x.Name, y.Name))
 }
 
@@ -310,10 +311,10 @@ func (u *updater) freed(applied []types.NamespacedName) []types.NamespacedName {
 	}
 	var out []types.NamespacedName
 	for name := range u.waiting {
-		if _, found := slices.BinarySearchFunc(applied, name, compareNames); !found {
+		if _, found := slices.BinarySearchFunc(applied, name, CompareNames); !found {
 			out = append(out, name)
 		}
 	}
-	slices.SortFunc(out, compareNames)
+	slices.SortFunc(out, CompareNames)
 	return out
 }

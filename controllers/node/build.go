@@ -1,0 +1,76 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/servicegroup-dev/servicegroup/internal/proxy"
+)
+
+// build computes the proxy model of the Services of these names, on all cores when they are many.
+func (a *Agent) build(names []types.NamespacedName) (map[types.NamespacedName]*proxy.Service, error) {
+	built := make([]*proxy.Service, len(names))
+	workers := min(runtime.GOMAXPROCS(0), 1+len(names)/buildsPerWorker)
+	errs := make([]error, workers)
+	var wait sync.WaitGroup
+	for w := range workers {
+		wait.Go(func() {
+			for i := w; i < len(names); i += workers {
+				service, endpointSlices, err := a.watcher.service(names[i])
+				if err != nil {
+					errs[w] = fmt.Errorf("reading Service %s: %w", names[i], err)
+					return
+				}
+				if service != nil {
+					one := proxy.Build(service, endpointSlices, a.node)
+					built[i] = &one
+				}
+			}
+		})
+	}
+	wait.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	out := make(map[types.NamespacedName]*proxy.Service, len(names))
+	for i, name := range names {
+		out[name] = built[i]
+		a.noteIgnored(name, built[i])
+	}
+	return out, nil
+}
+
+// buildsPerWorker is the number of Services from which on a second core is worth its start.
+const buildsPerWorker = 256
+
+// answerHealthChecks answers load balancers on the health-check NodePorts of these Services.
+func (a *Agent) answerHealthChecks(services map[types.NamespacedName]*proxy.Service) {
+	for name, service := range services {
+		if service == nil {
+			service = &proxy.Service{}
+		}
+		if err := a.checks.set(name, service.HealthCheckNodePort, service.LocalReady); err != nil {
+			a.options.Log.Error(err, "Load balancers cannot tell whether this node has endpoints", "service", name)
+		}
+	}
+}
+
+// noteIgnored logs, when their number changes, that endpoints of a Service were left out.
+func (a *Agent) noteIgnored(name types.NamespacedName, service *proxy.Service) {
+	var addresses []string
+	if service != nil {
+		addresses = service.Ignored
+	}
+	before := a.ignored[name]
+	if a.ignored[name] = len(addresses); len(addresses) == 0 {
+		delete(a.ignored, name)
+	}
+	a.metrics.ignored.Add(float64(len(addresses) - before))
+	if len(addresses) > before {
+		a.options.Log.Info("Endpoint addresses left out: they are not addresses of pods", "service", name, "addresses", addresses)
+	}
+}
