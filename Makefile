@@ -63,10 +63,12 @@ build: ## Build bin/servicegroup, the operator and node agent, and bin/kubectl-s
 	@CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/kubectl-servicegroup ./cmd/kubectl-servicegroup
 
 .PHONY: generate
-generate: bin/controller-gen ## Generate deep copies, the CRD and the manager's role.
+generate: bin/controller-gen bin/crd-ref-docs ## Generate deep copies, the CRD, the manager's role and docs/reference.md.
 	bin/controller-gen object paths=./api/...
 	bin/controller-gen crd paths=./api/... output:crd:dir=config/crd
 	bin/controller-gen rbac:roleName=servicegroup-manager paths=./controllers/... output:rbac:dir=config/rbac
+	bin/crd-ref-docs --log-level=ERROR --source-path=api/v1alpha1 --config=hack/reference/config.yaml \
+		--templates-dir=hack/reference --renderer=markdown --output-path=docs/reference.md
 
 .PHONY: lint
 lint: bin/golangci-lint ## Run the linters.
@@ -93,6 +95,10 @@ tools-test:
 bin/controller-gen: hack/tools/dev/go.mod
 	@echo "building controller-gen ..."
 	@cd hack/tools/dev && go build -o $(CURDIR)/$@ sigs.k8s.io/controller-tools/cmd/controller-gen
+
+bin/crd-ref-docs: hack/tools/dev/go.mod
+	@echo "building crd-ref-docs ..."
+	@cd hack/tools/dev && go build -o $(CURDIR)/$@ github.com/elastic/crd-ref-docs
 
 bin/golangci-lint: hack/tools/lint/go.mod
 	@echo "building golangci-lint (about 3 minutes the first time) ..."

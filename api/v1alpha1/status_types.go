@@ -7,7 +7,7 @@ import (
 
 // ServiceGroupStatus is the entry point as served.
 type ServiceGroupStatus struct {
-	// conditions are Accepted and Ready.
+	// conditions are Accepted, Programmed (where agents report) and Ready.
 	// +listType=map
 	// +listMapKey=type
 	// +optional
