@@ -22,6 +22,27 @@ demo: need-nft tools-demo build ## Show the main job: one VIP, two NodePorts, tw
 	@go build -o bin/demo ./hack/demo
 	@bin/demo
 
+##@ Install
+
+IMG ?= ghcr.io/servicegroup-dev/servicegroup:latest
+# Optional parts: policies, monitoring.
+COMPONENTS ?=
+KUBECTL ?= kubectl
+
+.PHONY: deploy
+deploy: bin/kustomize ## Install into the cluster of the kubeconfig (IMG=image, COMPONENTS="policies monitoring" for what is optional).
+	@hack/kustomize.sh default "$(IMG)" $(COMPONENTS) | $(KUBECTL) apply --server-side -f -
+
+.PHONY: undeploy
+undeploy: bin/kustomize ## Delete what make deploy installed, but neither the CRD nor any ServiceGroup.
+	@bin/kustomize build config/undeploy | $(KUBECTL) delete --ignore-not-found -f -
+
+.PHONY: build-installer
+build-installer: bin/kustomize ## Write dist/install.yaml for kubectl apply --server-side -f (IMG=image, COMPONENTS=...).
+	@mkdir -p dist
+	@hack/kustomize.sh default "$(IMG)" $(COMPONENTS) >dist/install.yaml
+	@echo "wrote dist/install.yaml"
+
 ##@ Test
 
 .PHONY: test
@@ -99,6 +120,10 @@ bin/controller-gen: hack/tools/dev/go.mod
 bin/crd-ref-docs: hack/tools/dev/go.mod
 	@echo "building crd-ref-docs ..."
 	@cd hack/tools/dev && go build -o $(CURDIR)/$@ github.com/elastic/crd-ref-docs
+
+bin/kustomize: hack/tools/dev/go.mod
+	@echo "building kustomize ..."
+	@cd hack/tools/dev && go build -o $(CURDIR)/$@ sigs.k8s.io/kustomize/kustomize/v5
 
 bin/golangci-lint: hack/tools/lint/go.mod
 	@echo "building golangci-lint (about 3 minutes the first time) ..."

@@ -15,6 +15,8 @@ import (
 // +kubebuilder:object:root=true
 // +kubebuilder:validation:XValidation:rule="!has(self.spec.exposeGroups) || !self.spec.exposeGroups || !has(self.spec.groups) || self.spec.groups.all(g, size(self.metadata.name) + size(g.name) < 63)",message="exposeGroups: the name of a group's Service, <name>-<group>, has more than 63 characters; shorten metadata.name or the name of the group"
 // +kubebuilder:subresource:status
+// +kubebuilder:metadata:annotations="net.servicegroup.dev/schema-revision=1"
+// +kubebuilder:metadata:annotations="helm.sh/resource-policy=keep"
 // +kubebuilder:resource:shortName=svcg,categories=all
 // +kubebuilder:printcolumn:name="Type",type=string,JSONPath=`.spec.type`
 // +kubebuilder:printcolumn:name="Cluster-IP",type=string,JSONPath=`.status.clusterIP`

@@ -7,19 +7,20 @@ import (
 	"path/filepath"
 )
 
-// ModuleRoot is the nearest folder with a go.mod, from the working directory up.
+// ModuleRoot is the nearest folder with a go.mod and a PROJECT file, from the working directory up: the
+// modules of tools and tests inside the repository have no such file.
 func ModuleRoot() (string, error) {
 	dir, err := os.Getwd()
 	if err != nil {
 		return "", fmt.Errorf("finding the repository: %w", err)
 	}
 	for {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+		if exists(filepath.Join(dir, "go.mod")) && exists(filepath.Join(dir, "PROJECT")) {
 			return dir, nil
 		}
 		parent := filepath.Dir(dir)
 		if parent == dir {
-			return "", errors.New("finding the repository: there is no go.mod in the working directory or above; run this inside a clone")
+			return "", errors.New("finding the repository: there is no go.mod with a PROJECT file beside it in the working directory or above; run this inside a clone")
 		}
 		dir = parent
 	}
@@ -49,6 +50,11 @@ func repositoryBinary(path, remedy string) (string, error) {
 		return "", fmt.Errorf("%s is missing: run `%s`", filepath.Base(path), remedy)
 	}
 	return path, nil
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 func isExecutable(path string) bool {

@@ -24,7 +24,7 @@ func (c *ControlPlane) installCRDs(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	files, err := filepath.Glob(filepath.Join(root, "config", "crd", "*.yaml"))
+	files, err := filepath.Glob(filepath.Join(root, "config", "crd", "*_*.yaml"))
 	if err != nil || len(files) == 0 {
 		return errors.Join(errors.New("installing CRDs: there are none in config/crd"), err)
 	}
