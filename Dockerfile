@@ -1,0 +1,21 @@
+# The image of manager and agent: one static binary and nothing else. The same commit and version give
+# the same bytes (-trimpath, no build ID, no VCS stamp); for an image of the same digest, give
+# SOURCE_DATE_EPOCH and rewrite-timestamp=true as make image does.
+FROM --platform=$BUILDPLATFORM golang:1.26 AS build
+ARG TARGETOS=linux TARGETARCH=amd64 VERSION=development
+WORKDIR /src
+COPY go.mod go.sum ./
+RUN --mount=type=cache,target=/go/pkg/mod go mod download
+COPY *.go ./
+COPY api api
+COPY controllers controllers
+COPY internal internal
+RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
+    CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath -buildvcs=false \
+    -ldflags "-s -w -buildid= -X main.version=$VERSION" -o /out/servicegroup .
+
+FROM scratch
+COPY --from=build /out/servicegroup /servicegroup
+# The manager's; the agent's pod says root, because Kubernetes gives CAP_NET_ADMIN to nobody else.
+USER 65532:65532
+ENTRYPOINT ["/servicegroup"]
