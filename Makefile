@@ -28,6 +28,7 @@ IMG ?= ghcr.io/servicegroup-dev/servicegroup:latest
 # Optional parts: policies, monitoring.
 COMPONENTS ?=
 KUBECTL ?= kubectl
+PLATFORMS ?= linux/amd64,linux/arm64
 
 .PHONY: deploy
 deploy: bin/kustomize ## Install into the cluster of the kubeconfig (IMG=image, COMPONENTS="policies monitoring" for what is optional).
@@ -43,19 +44,30 @@ build-installer: bin/kustomize ## Write dist/install.yaml for kubectl apply --se
 	@hack/kustomize.sh default "$(IMG)" $(COMPONENTS) >dist/install.yaml
 	@echo "wrote dist/install.yaml"
 
+.PHONY: image
+image: ## Build and push the image for amd64 and arm64 (IMG=image, PLATFORMS=...); it needs docker with buildx.
+	@SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) docker buildx build --platform=$(PLATFORMS) --build-arg VERSION=$(VERSION) \
+		--output=type=registry,rewrite-timestamp=true --tag=$(IMG) .
+
 ##@ Test
 
 .PHONY: test
-test: need-nft need-iptables need-gcc tools-test build ## Run all tests: unit, operator on a real API server, real packets.
+test: need-nft need-iptables need-gcc tools-test build bin/kustomize ## Run all tests: unit, operator on a real API server, real packets.
 	@echo "running unit tests, the operator's tests on a real kube-apiserver, and the lab's own ..."
 	$(GO_TEST) $$(go list ./... | grep -v /test/)
 	@echo "running the tests in the lab, one package after the other: real packets, agents, stories ..."
 	$(GO_TEST) -p 1 -timeout 20m ./test/...
+	@echo "running the tests of what is installed: kustomize, Helm, admission policies, image, alerts ..."
+	cd test/install && $(GO_TEST) -p 1 -timeout 20m ./...
 	@echo "all tests passed"
 
 .PHONY: test-unit
 test-unit: ## Run the tests of the pure rooms only, in seconds.
 	$(GO_TEST) ./internal/plan/... ./internal/proxy/... ./internal/ruleset/...
+
+.PHONY: test-install
+test-install: need-nft tools-test build bin/kustomize ## Run the tests of what is installed: kustomize, Helm, admission policies, image, alerts.
+	cd test/install && $(GO_TEST) -v -p 1 -timeout 20m ./...
 
 .PHONY: test-stories
 test-stories: need-nft need-iptables need-gcc tools-test build ## Run the stories: what users do with Services, on a cluster in a box with real packets (RUN=S9 picks some).
@@ -84,21 +96,25 @@ build: ## Build bin/servicegroup, the operator and node agent, and bin/kubectl-s
 	@CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/kubectl-servicegroup ./cmd/kubectl-servicegroup
 
 .PHONY: generate
-generate: bin/controller-gen bin/crd-ref-docs ## Generate deep copies, the CRD, the manager's role and docs/reference.md.
+generate: bin/controller-gen bin/crd-ref-docs ## Generate deep copies, the CRD, the manager's role, docs/reference.md, and what the chart shares with config/.
 	bin/controller-gen object paths=./api/...
 	bin/controller-gen crd paths=./api/... output:crd:dir=config/crd
 	bin/controller-gen rbac:roleName=servicegroup-manager paths=./controllers/... output:rbac:dir=config/rbac
 	bin/crd-ref-docs --log-level=ERROR --source-path=api/v1alpha1 --config=hack/reference/config.yaml \
 		--templates-dir=hack/reference --renderer=markdown --output-path=docs/reference.md
+	@hack/chart-files.sh
 
 .PHONY: lint
 lint: bin/golangci-lint ## Run the linters.
 	bin/golangci-lint run ./...
+	cd test/install && $(CURDIR)/bin/golangci-lint run ./...
 
 .PHONY: verify
 verify: generate lint ## Generate everything, lint, and fail if anything changed.
 	go mod tidy
+	cd test/install && go mod tidy
 	go vet ./...
+	cd test/install && go vet ./...
 	git diff --exit-code
 
 .PHONY: tools

@@ -1,0 +1,219 @@
+package install
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"helm.sh/helm/v4/pkg/chart/v2/lint"
+	"helm.sh/helm/v4/pkg/chart/v2/lint/support"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/servicegroup-dev/servicegroup/test/install/manifests"
+)
+
+// everything are the values that install what kustomize's components do.
+var everything = manifests.Values{
+	"policies":   manifests.Values{"enabled": true},
+	"monitoring": manifests.Values{"serviceMonitor": true, "prometheusRule": true, "dashboard": true},
+}
+
+// comparable returns the objects as JSON by kind and name, without what each tool adds of its own.
+func comparable(t *testing.T, objects []*unstructured.Unstructured) map[string]string {
+	t.Helper()
+	out := map[string]string{}
+	for _, object := range objects {
+		if object.GetKind() == "Namespace" {
+			continue // Helm's user creates it
+		}
+		labels := object.GetLabels()
+		maps.DeleteFunc(labels, func(name, _ string) bool {
+			return strings.HasPrefix(name, "app.kubernetes.io/") || strings.HasPrefix(name, "helm.sh/")
+		})
+		if object.SetLabels(labels); len(labels) == 0 {
+			unstructured.RemoveNestedField(object.Object, "metadata", "labels")
+		}
+		text, err := json.MarshalIndent(object.Object, "", " ")
+		if err != nil {
+			t.Fatal(err)
+		}
+		key := fmt.Sprintf("%s %s/%s", object.GetKind(), object.GetNamespace(), object.GetName())
+		if out[key] != "" {
+			t.Errorf("%s is there twice", key)
+		}
+		out[key] = string(text)
+	}
+	return out
+}
+
+// TestKustomizeAndHelmAreEqual: both ways of installing lead to the same objects, with and without
+// what is optional.
+func TestKustomizeAndHelmAreEqual(t *testing.T) {
+	for _, test := range []struct {
+		name       string
+		values     manifests.Values
+		components []string
+	}{
+		{"default", nil, nil},
+		{"everything", everything, []string{"policies", "monitoring"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			fromHelm, err := manifests.Helm(test.values)
+			if err != nil {
+				t.Fatal(err)
+			}
+			fromKustomize, err := manifests.Kustomize(test.components...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			helm, kustomize := comparable(t, fromHelm), comparable(t, fromKustomize)
+			if got, want := slices.Sorted(maps.Keys(helm)), slices.Sorted(maps.Keys(kustomize)); !slices.Equal(got, want) {
+				t.Fatalf("Helm has\n%s\nkustomize has\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+			}
+			for key := range kustomize {
+				if helm[key] != kustomize[key] {
+					t.Errorf("%s differs: Helm has\n%s\nkustomize has\n%s", key, helm[key], kustomize[key])
+				}
+			}
+		})
+	}
+}
+
+// TestChartLint: helm lint has nothing to say.
+func TestChartLint(t *testing.T) {
+	path, err := manifests.ChartPath()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, values := range []manifests.Values{nil, everything} {
+		for _, message := range lint.RunAll(path, values, manifests.Namespace).Messages {
+			if message.Severity > support.InfoSev {
+				t.Error(message)
+			}
+		}
+	}
+}
+
+// TestValuesOffTheSchema: wrong values are refused with the name of the field.
+func TestValuesOffTheSchema(t *testing.T) {
+	for _, test := range []struct {
+		values manifests.Values
+		want   []string
+	}{
+		{manifests.Values{"mod": "groups"}, []string{"mod"}},
+		{manifests.Values{"mode": "some"}, []string{"mode", "groups", "all"}},
+		{manifests.Values{"mode": "all"}, []string{"apiServer/host"}},
+		{manifests.Values{"manager": manifests.Values{"replicas": "two"}}, []string{"manager/replicas", "integer"}},
+		{manifests.Values{"manager": manifests.Values{"replica": 2}}, []string{"manager", "replica"}},
+		{manifests.Values{"manager": manifests.Values{"nodePortRange": "30000"}}, []string{"manager/nodePortRange"}},
+		{manifests.Values{"manager": manifests.Values{"externalRanges": []any{"10.0.0.0"}}}, []string{"manager/externalRanges/0"}},
+		{manifests.Values{"agent": manifests.Values{"clusterCIDRs": "10.244.0.0/16"}}, []string{"agent/clusterCIDRs", "array"}},
+		{manifests.Values{"agent": manifests.Values{"metricsPort": 70000}}, []string{"agent/metricsPort", "maximum"}},
+		{manifests.Values{"agent": manifests.Values{"detectLocalMode": "Magic"}}, []string{"agent/detectLocalMode"}},
+		{manifests.Values{"image": manifests.Values{"digest": "sha256:short"}}, []string{"image/digest"}},
+		{manifests.Values{"log": manifests.Values{"format": "xml"}}, []string{"log/format"}},
+		{manifests.Values{"monitoring": manifests.Values{"podMonitor": true}}, []string{"monitoring", "podMonitor"}},
+	} {
+		_, err := manifests.Helm(test.values)
+		for _, want := range test.want {
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("values %v: %v, want an error with %q", test.values, err, want)
+			}
+		}
+	}
+}
+
+// container is the container of a workload.
+func container(t *testing.T, values manifests.Values, kind, name string) map[string]any {
+	t.Helper()
+	objects, err := manifests.Helm(values)
+	if err != nil {
+		t.Fatal(err)
+	}
+	object, err := manifests.Find(objects, kind, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	containers, _, err := unstructured.NestedSlice(object.Object, "spec", "template", "spec", "containers")
+	if err != nil || len(containers) != 1 {
+		t.Fatalf("%s has containers %v (%v)", name, containers, err)
+	}
+	return containers[0].(map[string]any)
+}
+
+// TestValuesReachTheCommandLines: what the values say is what the programs are told.
+func TestValuesReachTheCommandLines(t *testing.T) {
+	values := manifests.Values{
+		"mode":      "all",
+		"apiServer": manifests.Values{"host": "192.0.2.1", "port": 6443},
+		"log":       manifests.Values{"format": "json", "verbosity": 1},
+		"metrics":   manifests.Values{"secure": false},
+		"image":     manifests.Values{"repository": "registry.example/sg", "tag": "v1"},
+		"manager": manifests.Values{
+			"nodePortRange": "30000-30100", "externalRanges": []any{"192.0.2.0/24", "2001:db8::/32"}, "kubeAPIQPS": 50,
+			"concurrency": 8, "pprofAddress": "127.0.0.1:6060", "extraArgs": []any{"--lease-namespace=other"},
+		},
+		"agent": manifests.Values{
+			"clusterCIDRs": []any{"10.244.0.0/16", "fd00::/48"}, "detectLocalMode": "BridgeInterface", "podBridgeInterface": "cni0",
+			"nodePortAddresses": []any{"all"}, "masqueradeAll": true,
+		},
+	}
+	for _, test := range []struct {
+		kind, name string
+		want       []string
+	}{
+		{"Deployment", "servicegroup-manager", []string{
+			"manager", "--leader-elect", "--metrics-bind-address=:8443", "--health-probe-bind-address=:8081", "--log-format=json", "--v=1",
+			"--metrics-secure=false", "--node-port-range=30000-30100", "--external-ranges=192.0.2.0/24,2001:db8::/32",
+			"--kube-api-qps=50", "--concurrency=8", "--pprof-bind-address=127.0.0.1:6060", "--lease-namespace=other",
+		}},
+		{"DaemonSet", "servicegroup-agent", []string{
+			"agent", "--mode=all", "--metrics-bind-address=:10249", "--health-bind-address=:10256", "--log-format=json", "--v=1",
+			"--metrics-secure=false", "--cluster-cidr=10.244.0.0/16,fd00::/48", "--detect-local-mode=BridgeInterface",
+			"--pod-bridge-interface=cni0", "--nodeport-addresses=all", "--masquerade-all",
+		}},
+	} {
+		c := container(t, values, test.kind, test.name)
+		if got, want := fmt.Sprint(c["args"]), fmt.Sprint(test.want); got != want {
+			t.Errorf("%s is told\n%s, want\n%s", test.name, got, want)
+		}
+		if c["image"] != "registry.example/sg:v1" {
+			t.Errorf("%s has the image %v", test.name, c["image"])
+		}
+		if env := fmt.Sprint(c["env"]); !strings.Contains(env, "name:KUBERNETES_SERVICE_HOST value:192.0.2.1") || !strings.Contains(env, "value:6443") {
+			t.Errorf("%s has the environment %s", test.name, env)
+		}
+	}
+}
+
+// TestOptionsTakeObjectsAway: what is switched off is not rendered.
+func TestOptionsTakeObjectsAway(t *testing.T) {
+	values := manifests.Values{
+		"crds": manifests.Values{"install": false}, "criticalPodsQuota": false,
+		"rbac": manifests.Values{"aggregate": false}, "metrics": manifests.Values{"secure": false},
+		"networkPolicy": manifests.Values{"enabled": false},
+		"manager":       manifests.Values{"disruptionBudget": manifests.Values{"enabled": false}},
+		"monitoring":    manifests.Values{"serviceMonitor": true, "labels": manifests.Values{"release": "prometheus"}},
+	}
+	objects, err := manifests.Helm(values)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, object := range objects {
+		switch kind, name := object.GetKind(), object.GetName(); {
+		case kind == "CustomResourceDefinition", kind == "ResourceQuota", kind == "NetworkPolicy", kind == "PodDisruptionBudget",
+			kind == "ConfigMap", strings.HasPrefix(kind, "ValidatingAdmission"), name == "servicegroup-metrics-auth", name == "servicegroup-metrics-reader":
+			t.Errorf("%s %s is there", kind, name)
+		case name == "servicegroup-viewer" && len(object.GetLabels()) != 0:
+			t.Errorf("the viewer's role has labels %v", object.GetLabels())
+		case kind == "ServiceMonitor":
+			endpoints, _, _ := unstructured.NestedSlice(object.Object, "spec", "endpoints")
+			if fmt.Sprint(endpoints) != "[map[port:metrics scheme:http]]" || object.GetLabels()["release"] != "prometheus" {
+				t.Errorf("ServiceMonitor %s with labels %v has endpoints %v", name, object.GetLabels(), endpoints)
+			}
+		}
+	}
+}

@@ -1,0 +1,239 @@
+package install
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/servicegroup-dev/servicegroup/api/v1alpha1"
+	"github.com/servicegroup-dev/servicegroup/test/install/manifests"
+)
+
+const (
+	managerUser   = "system:serviceaccount:servicegroup-system:servicegroup-manager"
+	collectorUser = "system:serviceaccount:kube-system:generic-garbage-collector"
+	// alice is an administrator, whom RBAC allows everything.
+	alice = "alice"
+)
+
+// as is a client of a user who may do anything as far as RBAC is concerned.
+func (c *cluster) as(t *testing.T, user string) client.Client {
+	t.Helper()
+	config := rest.CopyConfig(c.Config)
+	config.Impersonate = rest.ImpersonationConfig{UserName: user, Groups: []string{"system:masters"}}
+	return c.clientOf(t, config)
+}
+
+func (c *cluster) clientOf(t *testing.T, config *rest.Config) client.Client {
+	t.Helper()
+	out, err := client.New(config, client.Options{Scheme: c.Client.Scheme()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// withPolicies installs everything with the policies and waits until they are in force.
+func withPolicies(t *testing.T) *cluster {
+	t.Helper()
+	c := requireCluster(t)
+	objects, err := manifests.Kustomize("policies")
+	must(t, "building the manifests", err)
+	t.Cleanup(func() { c.deleteCRD(t) })
+	for _, object := range objects {
+		// A namespace cannot be deleted where no controller manager runs.
+		if object.GetKind() == "Namespace" {
+			must(t, "applying the namespace", c.Apply(t.Context(), client.ApplyConfigurationFromUnstructured(object), client.FieldOwner("kubectl")))
+			continue
+		}
+		c.apply(t, object)
+	}
+	eventually(t, "the policies are in force", func() error {
+		err := c.as(t, alice).Create(t.Context(), generatedService("probe"), client.DryRunAll)
+		if !apierrors.IsForbidden(err) {
+			return fmt.Errorf("a forged Service: %w", err)
+		}
+		return nil
+	})
+	return c
+}
+
+func generatedService(name string) *corev1.Service {
+	return &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: metav1.NamespaceDefault, Name: name,
+			Labels: map[string]string{v1alpha1.LabelServiceGroup: name, v1alpha1.LabelServiceProxyName: v1alpha1.ServiceProxyName},
+		},
+		Spec: corev1.ServiceSpec{Ports: []corev1.ServicePort{{Port: 80}}},
+	}
+}
+
+func generatedSlice(name string) *discoveryv1.EndpointSlice {
+	return &discoveryv1.EndpointSlice{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: metav1.NamespaceDefault, Name: name + "-1",
+			Labels: map[string]string{v1alpha1.LabelServiceGroup: name, v1alpha1.LabelGroup: "web", discoveryv1.LabelServiceName: name},
+		},
+		AddressType: discoveryv1.AddressTypeIPv4,
+	}
+}
+
+// expect checks that a write was allowed, or refused with a message that has refusal.
+func expect(t *testing.T, what string, err error, refusal string) {
+	t.Helper()
+	switch {
+	case refusal == "" && err != nil:
+		t.Errorf("%s was refused: %v", what, err)
+	case refusal != "" && (!apierrors.IsForbidden(err) || !strings.Contains(err.Error(), refusal)):
+		t.Errorf("%s: %v, want it forbidden with %q", what, err, refusal)
+	}
+}
+
+// TestGeneratedObjectsAreTheManagers: nobody else creates, changes or deletes them, except for what
+// Kubernetes and load-balancer controllers must do.
+func TestGeneratedObjectsAreTheManagers(t *testing.T) {
+	c := withPolicies(t)
+	ctx := t.Context()
+	manager, collector, other := c.as(t, managerUser), c.as(t, collectorUser), c.as(t, alice)
+	const remedy = "change the ServiceGroup instead"
+
+	service, slice := generatedService("policy"), generatedSlice("policy")
+	expect(t, "a Service forged", other.Create(ctx, service.DeepCopy()), remedy)
+	expect(t, "a slice forged", other.Create(ctx, slice.DeepCopy()), remedy)
+	expect(t, "the manager's Service", manager.Create(ctx, service), "")
+	expect(t, "the manager's slice", manager.Create(ctx, slice), "")
+	t.Cleanup(func() {
+		_ = manager.Delete(context.Background(), service)
+		_ = manager.Delete(context.Background(), slice)
+	})
+
+	patch := func(who client.Client, object client.Object, patch string, options ...client.PatchOption) error {
+		return who.Patch(ctx, object.DeepCopyObject().(client.Object), client.RawPatch("application/merge-patch+json", []byte(patch)), options...)
+	}
+	for what, text := range map[string]string{
+		"another selector":       `{"spec":{"selector":{"app":"mine"}}}`,
+		"an external IP":         `{"spec":{"externalIPs":["192.0.2.1"]}}`,
+		"no label any more":      `{"metadata":{"labels":{"net.servicegroup.dev/servicegroup":null}}}`,
+		"another proxy":          `{"metadata":{"labels":{"service.kubernetes.io/service-proxy-name":null}}}`,
+		"another owner":          `{"metadata":{"ownerReferences":[{"apiVersion":"v1","kind":"Pod","name":"x","uid":"1"}]}}`,
+		"another spec to follow": `{"metadata":{"annotations":{"net.servicegroup.dev/served":"{}"}}}`,
+	} {
+		expect(t, "a Service with "+what, patch(other, service, text), remedy)
+		expect(t, "the manager's Service with "+what, patch(manager, service, text, client.DryRunAll), "")
+	}
+	for what, text := range map[string]string{
+		"a finalizer":     `{"metadata":{"finalizers":["service.kubernetes.io/load-balancer-cleanup"]}}`,
+		"an annotation":   `{"metadata":{"annotations":{"metallb.io/ip-allocated-from-pool":"pool"}}}`,
+		"no finalizer":    `{"metadata":{"finalizers":null}}`,
+		"a label of hers": `{"metadata":{"labels":{"team":"web"}}}`,
+	} {
+		expect(t, "a Service with "+what, patch(other, service, text), "")
+	}
+	status := service.DeepCopy()
+	must(t, "reading the Service", other.Get(ctx, client.ObjectKeyFromObject(service), status))
+	status.Status.Conditions = []metav1.Condition{{Type: "LoadBalanced", Status: "True", Reason: "Yes", LastTransitionTime: metav1.Now()}}
+	expect(t, "a load balancer's status", other.Status().Update(ctx, status), "")
+
+	expect(t, "a slice with another address", patch(other, slice, `{"endpoints":[{"addresses":["10.0.0.1"]}]}`), remedy)
+	expect(t, "a slice without the label", patch(other, slice, `{"metadata":{"labels":{"net.servicegroup.dev/servicegroup":null}}}`), remedy)
+	expect(t, "a slice deleted", other.Delete(ctx, slice), remedy)
+	expect(t, "a Service deleted", other.Delete(ctx, service), remedy)
+	expect(t, "a slice collected", collector.Delete(ctx, slice), "")
+	expect(t, "a Service collected", collector.Delete(ctx, service), "")
+
+	plain := generatedService("plain")
+	plain.Labels = nil
+	expect(t, "a Service of nobody's", other.Create(ctx, plain), "")
+	expect(t, "a Service with our label put on", patch(other, plain, `{"metadata":{"labels":{"net.servicegroup.dev/servicegroup":"x"}}}`), remedy)
+	expect(t, "a Service of nobody's deleted", other.Delete(ctx, plain), "")
+}
+
+// agentOn is the client of the agent whose pod is on a node; "" for a token of no pod.
+func (c *cluster) agentOn(t *testing.T, node string) client.Client {
+	t.Helper()
+	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: manifests.Namespace, Name: "servicegroup-agent"}}
+	request := &authenticationv1.TokenRequest{}
+	if node != "" {
+		must(t, "creating a node", c.Create(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: node}}))
+		pod := &corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Namespace: manifests.Namespace, Name: "agent-" + node},
+			Spec: corev1.PodSpec{
+				NodeName: node, ServiceAccountName: account.Name,
+				Containers: []corev1.Container{{Name: "agent", Image: manifests.Image}},
+			},
+		}
+		must(t, "creating a pod", c.Create(t.Context(), pod))
+		t.Cleanup(func() {
+			_ = c.Delete(context.Background(), pod, client.GracePeriodSeconds(0))
+			_ = c.Delete(context.Background(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: node}})
+		})
+		request.Spec.BoundObjectRef = &authenticationv1.BoundObjectReference{APIVersion: "v1", Kind: "Pod", Name: pod.Name, UID: pod.UID}
+	}
+	must(t, "requesting a token", c.SubResource("token").Create(t.Context(), account, request))
+	config := rest.AnonymousClientConfig(c.Config)
+	config.BearerToken = request.Status.Token
+	return c.clientOf(t, config)
+}
+
+// TestAnAgentWritesItsOwnLease: no other node's, and no other Lease at all.
+func TestAnAgentWritesItsOwnLease(t *testing.T) {
+	c := withPolicies(t)
+	ctx := t.Context()
+	lease := func(name string) *coordinationv1.Lease {
+		return &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: manifests.Namespace, Name: name}}
+	}
+	one, two, nobody := c.agentOn(t, "one"), c.agentOn(t, "two"), c.agentOn(t, "")
+	own := lease(v1alpha1.LeasePrefix + "one")
+	t.Cleanup(func() { _ = c.Delete(context.Background(), own) })
+	// RBAC takes a moment too.
+	eventually(t, "an agent may write its Lease", func() error { return one.Create(ctx, own) })
+	own.Annotations = map[string]string{"a": "b"}
+	expect(t, "its own Lease again", one.Update(ctx, own), "")
+
+	expect(t, "another node's Lease", two.Update(ctx, own.DeepCopy()), "is not of the node that the token of this agent is for: two")
+	expect(t, "another node's Lease created", one.Create(ctx, lease(v1alpha1.LeasePrefix+"two")), "token of this agent is for: one")
+	expect(t, "the manager's Lease", one.Create(ctx, lease("servicegroup-manager")), "token of this agent is for: one")
+	expect(t, "a Lease by a token of no pod", nobody.Create(ctx, lease(v1alpha1.LeasePrefix+"two")), "it is for none")
+	expect(t, "the manager's Lease by the manager", c.as(t, managerUser).Create(ctx, lease("servicegroup-manager"), client.DryRunAll), "")
+}
+
+// TestTheCRDIsNotDowngraded: the same revision and a newer one are fine.
+func TestTheCRDIsNotDowngraded(t *testing.T) {
+	c := withPolicies(t)
+	objects, err := manifests.Kustomize()
+	must(t, "building the manifests", err)
+	crd, err := manifests.Find(objects, "CustomResourceDefinition", crdName)
+	must(t, "finding the CRD", err)
+	for _, test := range []struct {
+		revision, refusal string
+	}{
+		{"0", "has schema revision 1, newer than 0; keep it"},
+		{"", "has schema revision 1, newer than 0; keep it"},
+		{"1", ""},
+		{"2", ""},
+	} {
+		changed := crd.DeepCopy()
+		annotations := changed.GetAnnotations()
+		if annotations["net.servicegroup.dev/schema-revision"] = test.revision; test.revision == "" {
+			delete(annotations, "net.servicegroup.dev/schema-revision")
+		}
+		changed.SetAnnotations(annotations)
+		current := crd.DeepCopy()
+		if err := errors.Join(c.Get(t.Context(), client.ObjectKeyFromObject(crd), current)); err != nil {
+			t.Fatal(err)
+		}
+		changed.SetResourceVersion(current.GetResourceVersion())
+		expect(t, fmt.Sprintf("the CRD with revision %q", test.revision), c.Update(t.Context(), changed, client.DryRunAll), test.refusal)
+	}
+}
