@@ -83,6 +83,11 @@ func (w *elements) key(e *ruleset.Element) {
 		w.frontend(e.Key)
 		// A slot is what numgen puts into a register: a number in native byte order.
 		w.buf = binary.NativeEndian.AppendUint32(w.buf, e.Slot)
+	case ruleset.Connections:
+		w.attribute(unix.NFTA_DATA_VALUE, 2*w.addressLength()+12)
+		w.frontend(e.Key)
+		w.address(e.Endpoint.Addr)
+		w.port(e.Endpoint.Port)
 	case ruleset.SourceRanges:
 		w.frontendAndAddress(e.Key, e.Prefix.Addr())
 		w.endNest(at)

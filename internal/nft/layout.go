@@ -30,9 +30,9 @@ import (
 //	             v        v         v         v
 //	           pick-N, inside-pick-N: daddr . proto . dport . random slot -> endpoint, dnat
 //	                               |
-//	           forward, or the node's own socket by input (nat): learning
+//	           forward, or the node's own socket by input (nat): counting, learning
 //	                               |
-//	           postrouting (nat): learning; masquerading
+//	           postrouting (nat): counting, learning; masquerading
 //	             hairpin, sources outside the cluster to a virtual IP, external addresses
 //
 // Packets to a virtual IP that no frontend answered arrive in refuse-forward and refuse-output,
@@ -47,6 +47,8 @@ type Layout struct {
 	PodInterface string
 	// MasqueradeAll says that pods are masqueraded on their way to a virtual IP all the same.
 	MasqueradeAll bool
+	// CountConnections says that each endpoint of a frontend counts its connections.
+	CountConnections bool
 }
 
 // frontendKey is how a packet that has not been translated names its frontend.
@@ -54,6 +56,9 @@ var frontendKey = []field{daddr, l4proto, dport}
 
 // originalFrontend is how a translated connection names the frontend it came to.
 var originalFrontend = []field{originalAddress, l4proto, originalPort}
+
+// connection is how a translated connection names its frontend and its endpoint.
+var connection = []field{originalAddress, l4proto, originalPort, replyAddress, replyPort}
 
 // chainSpec is a chain of the constant layout; hook is nil for one that others lead to.
 type chainSpec struct {
@@ -91,11 +96,11 @@ func (l Layout) chainSpecs() []chainSpec {
 	chains := []chainSpec{
 		{"prerouting", &hook{"nat", hookPrerouting, priorityDNAT}, [][]term{{vmap(ruleset.Frontends, frontendKey...)}}},
 		{"output", &hook{"nat", hookOutput, priorityDNAT}, [][]term{{vmap(ruleset.Frontends, frontendKey...)}}},
-		{"input", &hook{"nat", hookInput, prioritySNAT}, [][]term{{statusDNAT, jump("learning")}}},
-		{"postrouting", &hook{"nat", hookPostrouting, prioritySNAT}, [][]term{
+		{"input", &hook{"nat", hookInput, prioritySNAT}, l.ifCounting([][]term{{statusDNAT, jump("learning")}})},
+		{"postrouting", &hook{"nat", hookPostrouting, prioritySNAT}, l.ifCounting([][]term{
 			{statusDNAT, jump("learning")},
 			{statusDNAT, jump("masquerading")},
-		}},
+		})},
 		{"refuse-forward", &hook{"filter", hookForward, priorityRefuse}, [][]term{{stateNew, jump("refusing")}}},
 		{"refuse-output", &hook{"filter", hookOutput, priorityRefuse}, [][]term{{stateNew, jump("refusing")}}},
 		{"refusing", nil, [][]term{
@@ -128,12 +133,24 @@ func (l Layout) chainSpecs() []chainSpec {
 			forEachProtocol(fromNode, in(ruleset.MasqueradeNodeFrontends, originalFrontend...), masquerade)...)...)},
 		{"masquerading-virtual-ips", nil, l.unlessFromPod([][]term{{notIn(ruleset.InsideSources, saddr), masquerade}})},
 	}
+	if l.CountConnections {
+		chains = append(chains, chainSpec{"counting", nil, forEachProtocol(in(ruleset.Connections, connection...))})
+	}
 	for i := range ruleset.MaxSlotsLog2 + 1 {
 		slots := uint32(1) << i
 		chains = append(chains, pickSpecs(ruleset.Pick, slots, ruleset.Endpoints)...)
 		chains = append(chains, pickSpecs(ruleset.InsidePick, slots, ruleset.InsideEndpoints)...)
 	}
 	return chains
+}
+
+// ifCounting puts the counting of connections in front of other rules. It happens where the endpoint is
+// settled, whichever way it was chosen.
+func (l Layout) ifCounting(rest [][]term) [][]term {
+	if !l.CountConnections {
+		return rest
+	}
+	return append([][]term{{statusDNAT, jump("counting")}}, rest...)
 }
 
 // ifFromPod puts a rule for what comes in by the pods' interface in front of others.
@@ -207,7 +224,7 @@ func (m *message) addTable(f *family, l Layout) error {
 
 // addLayout writes the constant maps, sets, chains and rules.
 func (m *message) addLayout(f *family, l Layout) error {
-	for i, spec := range setSpecs(f) {
+	for i, spec := range l.setSpecs(f) {
 		m.addSet(f, &spec, uint32(i+1))
 	}
 	chains := l.chainSpecs()

@@ -31,12 +31,17 @@ func TestMain(m *testing.M) { lab.Main(m) }
 // namespace lives as long as the test's thread.
 func openTables(t *testing.T) *nft.Tables {
 	t.Helper()
+	return openLayout(t, nft.Layout{})
+}
+
+func openLayout(t *testing.T, layout nft.Layout) *nft.Tables {
+	t.Helper()
 	lab.Require(t)
 	runtime.LockOSThread() // never unlocked: the thread ends with the test, and the namespace with it
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		t.Fatalf("making a network namespace: %v", err)
 	}
-	tables, err := nft.Open(nft.Layout{})
+	tables, err := nft.Open(layout)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,14 +147,25 @@ func TestReplaceWritesEveryElement(t *testing.T) {
 }
 
 func TestNFTListsTheTablesAndLoadsThemAgain(t *testing.T) {
-	tables, state := openTables(t), ruleset.NewState()
-	wanted := dualStackUpdate()
-	change := state.Apply(wanted).Change
-	if err := tables.Replace(&change); err != nil {
-		t.Fatal(err)
+	for golden, layout := range map[string]nft.Layout{"tables.nft": {}, "counting.nft": {CountConnections: true}} {
+		t.Run(golden, func(t *testing.T) {
+			tables, state := openLayout(t, layout), ruleset.NewState()
+			if layout.CountConnections {
+				state = ruleset.NewCountingState()
+			}
+			change := state.Apply(dualStackUpdate()).Change
+			if err := tables.Replace(&change); err != nil {
+				t.Fatal(err)
+			}
+			requireRoundTrip(t, filepath.Join("testdata", golden))
+		})
 	}
+}
+
+// requireRoundTrip compares nft's listing with a golden file, and with its own after loading it.
+func requireRoundTrip(t *testing.T, golden string) {
+	t.Helper()
 	listing := runNFT(t, "", "-s", "list", "ruleset")
-	golden := filepath.Join("testdata", "tables.nft")
 	if *update {
 		if err := os.WriteFile(golden, []byte(listing), 0o644); err != nil {
 			t.Fatal(err)

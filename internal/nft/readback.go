@@ -31,6 +31,7 @@ func (t *Tables) Read() (found ruleset.Tables, ok bool, err error) {
 		// next look.
 		return ruleset.Tables{}, false, err
 	}
+	found.Counted = t.layout.CountConnections
 	return found, true, nil
 }
 
@@ -124,6 +125,9 @@ func (t *Tables) Elements() ([]ruleset.Element, error) {
 	var out []ruleset.Element
 	for _, f := range []*family{&ipv4, &ipv6} {
 		for m := range ruleset.NumMaps {
+			if m == ruleset.Connections && !t.layout.CountConnections {
+				continue
+			}
 			d := decoder{family: f, m: m}
 			if err := t.dump(f, m.String(), d.visit); err != nil {
 				return nil, err
@@ -138,7 +142,9 @@ func (t *Tables) Elements() ([]ruleset.Element, error) {
 // rawElement is an element as the kernel sends it.
 type rawElement struct {
 	key, keyEnd, value, chain []byte
-	end                       bool
+	// expression is what the element has of its own, such as a counter.
+	expression []byte
+	end        bool
 }
 
 // dump calls visit for each element of a set.
@@ -202,6 +208,8 @@ func visitElements(body []byte, visit func(e rawElement)) {
 					attributes(value, func(_ uint16, data []byte) { e.keyEnd = data })
 				case unix.NFTA_SET_ELEM_DATA:
 					e.value, e.chain = dataOf(value)
+				case unix.NFTA_SET_ELEM_EXPR:
+					e.expression = value
 				case unix.NFTA_SET_ELEM_FLAGS:
 					e.end = len(value) >= 4 && binary.BigEndian.Uint32(value)&unix.NFT_SET_ELEM_INTERVAL_END != 0
 				}
@@ -261,6 +269,9 @@ func (d *decoder) visit(raw rawElement) {
 			e.Slot = binary.NativeEndian.Uint32(raw.key[n+8:])
 		}
 		e.Endpoint = d.endpoint(raw.value)
+	}
+	if d.m == ruleset.Connections && len(raw.key) >= 2*n+12 {
+		e.Endpoint = d.endpoint(raw.key[n+8:])
 	}
 	if d.m == ruleset.SourceRanges && len(raw.key) >= 2*n+8 && len(raw.keyEnd) >= 2*n+8 {
 		start, _ := netip.AddrFromSlice(raw.key[n+8 : 2*n+8])

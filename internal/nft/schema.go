@@ -21,11 +21,13 @@ const (
 // AffinitySize is how many client and frontend pairs session affinity remembers in each family.
 const AffinitySize = 262144
 
-// What golang.org/x/sys/unix lacks of linux/netfilter/nf_tables.h (Linux 5.6): the flag of an interval
-// set whose key has several fields, and the attribute for the end of such an element.
+// What golang.org/x/sys/unix lacks of linux/netfilter/nf_tables.h: the flag of an interval set whose key
+// has several fields, the attribute for the end of such an element (Linux 5.6), and the expression that
+// every element of a set gets (Linux 5.7).
 const (
 	setConcat        = 0x80 // NFT_SET_CONCAT
 	setElementKeyEnd = 10   // NFTA_SET_ELEM_KEY_END
+	setExpression    = 17   // NFTA_SET_EXPR
 )
 
 // affinityMap is the one map that packets fill: client . frontend -> endpoint.
@@ -43,11 +45,13 @@ type setSpec struct {
 	slots bool
 	flags uint32
 	size  uint32
+	// counter says that each element has a counter.
+	counter bool
 }
 
 // setSpecs returns the maps and sets of a family's table, in the order of ruleset.Map, with the
 // affinity map last.
-func setSpecs(f *family) []setSpec {
+func (l Layout) setSpecs(f *family) []setSpec {
 	address := f.addressType
 	frontend := []uint32{address, typeProtocol, typePort}
 	specs := make([]setSpec, ruleset.NumMaps, ruleset.NumMaps+1)
@@ -69,8 +73,13 @@ func setSpecs(f *family) []setSpec {
 			spec.key, spec.flags = append(frontend[:3:3], address), unix.NFT_SET_INTERVAL|setConcat
 		case ruleset.PodSources, ruleset.InsideSources, ruleset.ServiceRanges:
 			spec.key, spec.flags = []uint32{address}, unix.NFT_SET_INTERVAL
+		case ruleset.Connections:
+			spec.key, spec.counter = append(frontend[:3:3], address, typePort), true
 		}
 		specs[m] = spec
+	}
+	if !l.CountConnections {
+		specs = specs[:ruleset.Connections] // the last one
 	}
 	return append(specs, setSpec{
 		name: affinityMap, key: append([]uint32{address}, frontend...), data: []uint32{address, typePort},
@@ -101,6 +110,12 @@ func (m *message) addSet(f *family, spec *setSpec, id uint32) {
 	m.uint32(unix.NFTA_SET_ID, id)
 	if spec.slots {
 		m.bytes(unix.NFTA_SET_USERDATA, slotUserData(f))
+	}
+	if spec.counter {
+		expression := m.nest(setExpression)
+		m.text(unix.NFTA_EXPR_NAME, "counter")
+		m.endNest(m.nest(unix.NFTA_EXPR_DATA))
+		m.endNest(expression)
 	}
 	m.end()
 }

@@ -19,6 +19,8 @@ type Tables struct {
 	batch  message
 	// commits counts the transactions that changed something.
 	commits uint32
+	// left is what the endpoints had counted that the last commit took away.
+	left []Count
 }
 
 // Open connects to the nftables of the calling thread's network namespace. It needs CAP_NET_ADMIN
@@ -52,6 +54,7 @@ func (t *Tables) Replace(change *ruleset.Change) error {
 // Commit writes a change. An error means that nothing of it was written, unless it was too long for
 // one transaction.
 func (t *Tables) Commit(change *ruleset.Change) error {
+	t.left = nil
 	if change.Empty() {
 		return nil
 	}
@@ -78,6 +81,10 @@ func (t *Tables) PortID() uint32 { return t.socket.portID }
 func (t *Tables) BatchSize() int { return len(t.batch.buf) }
 
 func (t *Tables) commit(change *ruleset.Change, prepare func() error) error {
+	echo, err := t.beginLeft(change)
+	if err != nil {
+		return err
+	}
 	t.begin()
 	if err := prepare(); err != nil {
 		return err
@@ -89,7 +96,7 @@ func (t *Tables) commit(change *ruleset.Change, prepare func() error) error {
 			return err
 		}
 	}
-	if err := t.write(change.Delete, unix.NFT_MSG_DELSETELEM, 0); err != nil {
+	if err := t.write(change.Delete, unix.NFT_MSG_DELSETELEM, echo); err != nil {
 		return err
 	}
 	if err := t.write(change.Add, unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE); err != nil {
@@ -107,6 +114,9 @@ func (t *Tables) write(list []ruleset.Element, kind, flags uint16) error {
 	for _, f := range []*family{&ipv4, &ipv6} {
 		for m := range ruleset.NumMaps {
 			w := elements{message: &t.batch, family: f, kind: kind, flags: flags}
+			if m != ruleset.Connections {
+				w.flags &^= unix.NLM_F_ECHO
+			}
 			for i := range list {
 				e := &list[i]
 				if e.Map != m || e.IPv4() != (f == &ipv4) {
@@ -150,6 +160,9 @@ func (t *Tables) flush() error {
 	var failure error
 	acknowledged := false
 	err := t.socket.answers(func(kind uint16, seq uint32, body []byte) {
+		if kind == unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_DELSETELEM {
+			t.noteLeft(body)
+		}
 		if kind != unix.NLMSG_ERROR {
 			return
 		}

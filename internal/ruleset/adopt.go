@@ -12,6 +12,8 @@ type Tables struct {
 	Elements []Element
 	// Learners are the learn chains there are.
 	Learners []FamilyChain
+	// Counted says that the tables count connections.
+	Counted bool
 }
 
 // Adopt returns the state for an update that holds everything there is to serve, and the writes that
@@ -19,6 +21,7 @@ type Tables struct {
 // so tables that are right already are not written to.
 func Adopt(found Tables, update Update) (*State, Result) {
 	state := NewState()
+	state.counted = found.Counted
 	state.hints = slotsOf(found.Elements)
 	result := state.Apply(update)
 	state.hints = nil

@@ -46,6 +46,9 @@ const (
 	ServiceRanges
 	// InsideSources: ranges whose connections to a virtual IP keep their source address.
 	InsideSources
+	// Connections: frontend . endpoint, with a counter of the connections made; only where connections
+	// are counted.
+	Connections
 	// NumMaps is the number of maps and sets.
 	NumMaps
 )
@@ -67,6 +70,7 @@ var mapNames = [NumMaps]string{
 	SourceRanges:            "source-ranges",
 	ServiceRanges:           "service-ranges",
 	InsideSources:           "inside-sources",
+	Connections:             "connections",
 }
 
 // String is the name of the map or set in the tables.
@@ -131,7 +135,7 @@ type Element struct {
 	Key proxy.Key
 	// Slot is the slot of an endpoint.
 	Slot uint32
-	// Endpoint is the data of the endpoint maps.
+	// Endpoint is the data of the endpoint maps, and part of the key of Connections.
 	Endpoint proxy.Endpoint
 	// Chain is the data of the frontend maps.
 	Chain Chain
@@ -149,6 +153,8 @@ func (e Element) String() string {
 		return fmt.Sprintf("%s: %s from %s", e.Map, e.Key, e.Prefix)
 	case VirtualIPs, LocalEndpoints:
 		return fmt.Sprintf("%s: %s", e.Map, e.Key.Addr)
+	case Connections:
+		return fmt.Sprintf("%s: %s to %s", e.Map, e.Key, e.Endpoint)
 	case MasqueradeFrontends, MasqueradeNodeFrontends:
 		return fmt.Sprintf("%s: %s", e.Map, e.Key)
 	}
@@ -157,6 +163,9 @@ func (e Element) String() string {
 
 // Compare orders elements by map, key and slot.
 func (e Element) Compare(other Element) int {
+	if e.Map == Connections && other.Map == Connections {
+		return cmp.Or(e.Key.Compare(other.Key), e.Endpoint.Compare(other.Endpoint))
+	}
 	return cmp.Or(cmp.Compare(e.Map, other.Map), e.Key.Compare(other.Key), cmp.Compare(e.Slot, other.Slot),
 		e.Prefix.Addr().Compare(other.Prefix.Addr()), cmp.Compare(e.Prefix.Bits(), other.Prefix.Bits()))
 }

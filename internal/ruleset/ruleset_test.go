@@ -84,6 +84,30 @@ func TestOneEndpointOfManyWritesAFewElements(t *testing.T) {
 	}
 }
 
+func TestCountersStayWithTheirEndpoints(t *testing.T) {
+	state := NewCountingState()
+	frontend := func(endpoints ...proxy.Endpoint) proxy.Frontend {
+		return proxy.Frontend{Key: key("10.96.0.1", 80), Endpoints: endpoints, ShortCircuit: true, ClusterEndpoints: endpoints}
+	}
+	counters := func(list []Element) (out []proxy.Endpoint) {
+		for _, e := range list {
+			if e.Map == Connections {
+				out = append(out, e.Endpoint)
+			}
+		}
+		return out
+	}
+	added := state.Apply(one("web", frontend(pods(1, 2, 3, 4)...))).Change
+	if got, want := counters(added.Add), pods(1, 2, 3, 4); !slices.Equal(got, want) {
+		t.Errorf("new counters for %v, want %v", got, want)
+	}
+	// The first leaves, so the last moves to its slot, and the fifth comes.
+	changed := state.Apply(one("web", frontend(pods(2, 3, 4, 5)...))).Change
+	if deleted, added := counters(changed.Delete), counters(changed.Add); !slices.Equal(deleted, pods(1)) || !slices.Equal(added, pods(5)) {
+		t.Errorf("deleted the counters of %v and added those of %v, want %v and %v", deleted, added, pods(1), pods(5))
+	}
+}
+
 func TestAFrontendWithoutEndpointsIsRefused(t *testing.T) {
 	for _, test := range []struct {
 		empty proxy.Refusal
@@ -190,7 +214,16 @@ type kernel struct {
 }
 
 func identity(e Element) Element {
-	return Element{Map: e.Map, Key: e.Key, Slot: e.Slot, Prefix: e.Prefix}
+	id := Element{Map: e.Map, Key: e.Key, Slot: e.Slot, Prefix: e.Prefix}
+	if e.Map == Connections {
+		id.Endpoint = e.Endpoint
+	}
+	return id
+}
+
+// randomState draws a state with or without counted connections.
+func randomState(t *rapid.T) *State {
+	return rapid.SampledFrom([]func() *State{NewState, NewCountingState}).Draw(t, "counting")()
 }
 
 func (k *kernel) apply(c *Change) error {
@@ -238,7 +271,7 @@ func canonical(elements []Element) []Element {
 
 func TestAnyEditSequenceEqualsAFreshBuild(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		state, k := NewState(), &kernel{elements: map[Element]Element{}, chains: map[FamilyChain]bool{}}
+		state, k := randomState(t), &kernel{elements: map[Element]Element{}, chains: map[FamilyChain]bool{}}
 		current := map[types.NamespacedName]*proxy.Service{}
 		for range rapid.IntRange(1, 12).Draw(t, "edits") {
 			update := Update{Services: map[types.NamespacedName]*proxy.Service{}}
@@ -270,7 +303,7 @@ func TestAnyEditSequenceEqualsAFreshBuild(t *testing.T) {
 func TestAdoptedTablesAreWrittenOnlyWhereTheyAreWrong(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		// What a former process left, after some history, and somebody else tampered with.
-		former, k := NewState(), &kernel{elements: map[Element]Element{}, chains: map[FamilyChain]bool{}}
+		former, k := randomState(t), &kernel{elements: map[Element]Element{}, chains: map[FamilyChain]bool{}}
 		for range rapid.IntRange(0, 3).Draw(t, "edits") {
 			change := former.Apply(Update{Services: map[types.NamespacedName]*proxy.Service{name("a"): randomService(t)}}).Change
 			if err := k.apply(&change); err != nil {
@@ -278,6 +311,7 @@ func TestAdoptedTablesAreWrittenOnlyWhereTheyAreWrong(t *testing.T) {
 			}
 		}
 		read := func() (found Tables) {
+			found.Counted = former.counted
 			for _, e := range k.elements {
 				found.Elements = append(found.Elements, e)
 			}
@@ -325,6 +359,7 @@ func checkAgainstFresh(t *rapid.T, state *State, k *kernel, current map[types.Na
 		}
 	}
 	fresh := NewState()
+	fresh.counted = state.counted
 	fresh.Apply(Update{Services: current})
 	undisputed := func(list []Element) []Element {
 		return canonical(slices.DeleteFunc(slices.Clone(list), func(e Element) bool { return owners[e.Key] > 1 }))

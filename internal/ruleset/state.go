@@ -18,6 +18,8 @@ type State struct {
 	addresses map[addressInMap]int
 	learners  map[FamilyChain]int
 	ranges    map[Map][]netip.Prefix
+	// counted says that every endpoint of a frontend has an element in Connections.
+	counted bool
 	// hints are the slots that endpoints should have, while tables are adopted.
 	hints map[slotMap][]proxy.Endpoint
 }
@@ -50,6 +52,13 @@ func NewState() *State {
 		learners:  map[FamilyChain]int{},
 		ranges:    map[Map][]netip.Prefix{},
 	}
+}
+
+// NewCountingState is NewState for tables that count connections.
+func NewCountingState() *State {
+	s := NewState()
+	s.counted = true
+	return s
 }
 
 // Ranges are the address ranges the node tells apart.
@@ -138,6 +147,7 @@ func (s *State) Len() int { return len(s.services) }
 // Elements returns every element the tables hold, sorted.
 func (s *State) Elements() []Element {
 	u := &updater{State: NewState(), conflicts: map[proxy.Key]types.NamespacedName{}}
+	u.counted = s.counted
 	for name, c := range s.services {
 		service := proxy.Service{VirtualIPs: c.virtualIPs, LocalEndpoints: c.locals}
 		for _, f := range c.frontends {

@@ -106,6 +106,7 @@ func (u *updater) changeFrontend(was *frontend, want *proxy.Frontend) frontend {
 		u.diffHop(want.Key, old[i], wanted[i])
 	}
 	next.SourceRanges = u.diffRanges(SourceRanges, want.Key, was.SourceRanges, want.SourceRanges)
+	u.diffConnections(want.Key, was.all(), next.all())
 	u.forget(was, &next)
 	return next
 }
@@ -117,6 +118,7 @@ func (u *updater) removeFrontend(was *frontend) {
 		u.diffHop(was.Key, h, hop{m: h.m})
 	}
 	u.diffRanges(SourceRanges, was.Key, was.SourceRanges, nil)
+	u.diffConnections(was.Key, was.all(), nil)
 	u.forget(was, &frontend{})
 }
 
