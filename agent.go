@@ -47,7 +47,7 @@ func newAgentCommand(c *common) *cobra.Command {
 	}
 	settings.watched.addFlags(cmd.Flags())
 	addAgentFlags(cmd, &options, &settings)
-	cmd.AddCommand(newCleanupCommand(), newDumpCommand())
+	cmd.AddCommand(newCleanupCommand(), newDumpCommand(), newConnectionsCommand())
 	return cmd
 }
 
@@ -61,6 +61,7 @@ func addAgentFlags(cmd *cobra.Command, options *node.Options, settings *agentFla
 	flags.StringVar(&options.PodBridge, "pod-bridge-interface", "", "bridge of this node's pods, for --detect-local-mode=BridgeInterface")
 	flags.StringVar(&options.PodInterfacePrefix, "pod-interface-name-prefix", "", "what the names of the pods' interfaces begin with, for --detect-local-mode=InterfaceNamePrefix")
 	flags.BoolVar(&options.MasqueradeAll, "masquerade-all", false, "masquerade every connection to a virtual IP")
+	flags.BoolVar(&options.CountConnections, "connection-counters", false, "count the connections of each endpoint, for the metric servicegroup_agent_connections_total and for agent connections")
 	flags.StringVar(&options.LeaseNamespace, "lease-namespace", os.Getenv("POD_NAMESPACE"), "namespace of the Lease in which the agent reports what it has programmed; default: the environment's POD_NAMESPACE, without it the agent does not report")
 	flags.StringVar(&settings.healthAddress, "health-bind-address", ":10256", "address for /healthz and /livez; 0 turns it off")
 }
@@ -83,6 +84,18 @@ func newDumpCommand() *cobra.Command {
 		RunE:  func(cmd *cobra.Command, _ []string) error { return node.Dump(cmd.OutOrStdout(), all) },
 	}
 	cmd.Flags().BoolVar(&all, "all", false, "print every element, not only those that differ")
+	return cmd
+}
+
+func newConnectionsCommand() *cobra.Command {
+	var format string
+	cmd := &cobra.Command{
+		Use:   "connections",
+		Short: "Print how many connections each endpoint had on this node; the agent must run with --connection-counters",
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return node.PrintConnections(cmd.OutOrStdout(), format) },
+	}
+	cmd.Flags().StringVarP(&format, "output", "o", "text", "format of the output: text or json")
 	return cmd
 }
 

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"reflect"
@@ -28,6 +29,8 @@ type Agent struct {
 	health  health
 	checks  *healthChecks
 	reports *reporter
+	// counts knows whose the connections are that the kernel counts; nil if it does not count.
+	counts *connectionCounts
 
 	tables *nft.Tables
 	// port is where tables writes from, so that the guard knows its own notifications.
@@ -69,6 +72,12 @@ func New(options Options) (*Agent, error) {
 	a := &Agent{options: options, watcher: w, metrics: m, nodePorts: nodePorts, ignored: map[types.NamespacedName]int{}}
 	a.checks = newHealthChecks(a.health.healthy)
 	a.reports = newReporter(&options)
+	if options.CountConnections {
+		a.counts = newConnectionCounts()
+		if err := options.Registerer.Register(connectionCollector{a}); err != nil {
+			return nil, fmt.Errorf("registering metrics: %w", err)
+		}
+	}
 	return a, nil
 }
 
@@ -98,7 +107,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err := watchAddresses(ctx.Done(), a.watcher.markNode); err != nil {
 		return err
 	}
-	if err := a.serveDump(ctx); err != nil {
+	if err := errors.Join(serveLocal(ctx, dumpSocket, a.believe), serveLocal(ctx, connectionsSocket, a.answerConnections)); err != nil {
 		return err
 	}
 	if !a.watcher.start(ctx.Done()) {
@@ -204,7 +213,7 @@ func (a *Agent) sync() error {
 			ranges = &a.ranges
 		}
 	}
-	result, err := a.program(full, names, ranges)
+	result, err := a.programCounted(full, names, ranges)
 	if err != nil {
 		return err
 	}

@@ -29,6 +29,9 @@ func (a *Agent) build(names []types.NamespacedName) (map[types.NamespacedName]*p
 					one := proxy.Build(service, endpointSlices, a.node)
 					built[i] = &one
 				}
+				if a.counts != nil {
+					a.counts.note(names[i], service, endpointSlices, built[i])
+				}
 			}
 		})
 	}

@@ -30,10 +30,11 @@ type belief struct {
 	Elements []ruleset.Element
 }
 
-func (a *Agent) serveDump(ctx context.Context) error {
-	listener, err := net.Listen("unix", dumpSocket)
+// serveLocal answers whoever connects to a socket of this network namespace with JSON, until ctx ends.
+func serveLocal(ctx context.Context, address string, answer func() any) error {
+	listener, err := net.Listen("unix", address)
 	if err != nil {
-		return fmt.Errorf("listening for dumps (is another agent running on this node?): %w", err)
+		return fmt.Errorf("listening for commands (is another agent running on this node?): %w", err)
 	}
 	context.AfterFunc(ctx, func() { _ = listener.Close() })
 	go func() {
@@ -42,30 +43,46 @@ func (a *Agent) serveDump(ctx context.Context) error {
 			if err != nil {
 				return // ctx has ended
 			}
-			a.answerDump(conn)
+			// Whoever asked has gone if this fails.
+			_ = conn.SetDeadline(time.Now().Add(dumpTimeout))
+			_ = json.NewEncoder(conn).Encode(answer())
+			_ = conn.Close()
 		}
 	}()
 	return nil
 }
 
-func (a *Agent) answerDump(conn net.Conn) {
+// askLocal reads the answer of the agent that runs in this network namespace.
+func askLocal(address string, answer any) error {
+	conn, err := net.Dial("unix", address)
+	if err != nil {
+		return fmt.Errorf("no agent answers in this network namespace; run this on the node, in the agent's pod: %w", err)
+	}
 	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(dumpTimeout)); err != nil {
+		return fmt.Errorf("asking the agent: %w", err)
+	}
+	if err := json.NewDecoder(conn).Decode(answer); err != nil {
+		return fmt.Errorf("reading the agent's answer: %w", err)
+	}
+	return nil
+}
+
+func (a *Agent) believe() any {
 	a.mu.Lock()
+	defer a.mu.Unlock()
 	b := belief{Layout: a.options.layout()}
 	if a.state != nil {
 		b.Synced, b.Services, b.Elements = true, a.state.Len(), a.state.Elements()
 	}
-	a.mu.Unlock()
-	// Whoever asked has gone if this fails.
-	_ = conn.SetDeadline(time.Now().Add(dumpTimeout))
-	_ = json.NewEncoder(conn).Encode(b)
+	return b
 }
 
 // Dump prints what the agent that runs in this network namespace believes, what the kernel holds, and
 // where they differ; with all, every element.
 func Dump(out io.Writer, all bool) error {
-	believed, err := askBelief()
-	if err != nil {
+	believed := &belief{}
+	if err := askLocal(dumpSocket, believed); err != nil {
 		return err
 	}
 	tables, err := nft.Open(believed.Layout)
@@ -78,22 +95,6 @@ func Dump(out io.Writer, all bool) error {
 		return err
 	}
 	return printDump(out, believed, found.Elements, ok, all)
-}
-
-func askBelief() (*belief, error) {
-	conn, err := net.Dial("unix", dumpSocket)
-	if err != nil {
-		return nil, fmt.Errorf("no agent answers in this network namespace; run this on the node, in the agent's pod: %w", err)
-	}
-	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(dumpTimeout)); err != nil {
-		return nil, fmt.Errorf("asking the agent: %w", err)
-	}
-	b := &belief{}
-	if err := json.NewDecoder(conn).Decode(b); err != nil {
-		return nil, fmt.Errorf("reading what the agent believes: %w", err)
-	}
-	return b, nil
 }
 
 // printDump marks elements that only the agent has with +, and those that only the kernel has with -.

@@ -21,7 +21,7 @@ type batch struct {
 // batch is computed while the kernel is busy with the one before, and between two of them the kernel
 // has time to enlarge its hash tables, without which it would need twice as long for the same elements.
 func (a *Agent) load(names []types.NamespacedName, ranges *ruleset.Ranges) (ruleset.Result, error) {
-	a.state = ruleset.NewState()
+	a.state = a.newState()
 	total := ruleset.Result{Conflicts: map[proxy.Key]types.NamespacedName{}}
 	return total, a.unwatched(func() error {
 		var flows ruleset.Change

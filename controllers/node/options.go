@@ -45,6 +45,11 @@ type Options struct {
 	// MasqueradeAll masquerades every connection to a virtual IP, whatever its source.
 	MasqueradeAll bool
 
+	// CountConnections makes the kernel count the connections of each endpoint of a frontend, for
+	// the metric servicegroup_agent_connections_total and for PrintConnections. It costs about as
+	// much kernel memory, and time to program, as the endpoints themselves.
+	CountConnections bool
+
 	// LeaseNamespace is the namespace of the Lease in which the agent reports what it has programmed.
 	// Empty: it does not report.
 	LeaseNamespace string
@@ -84,7 +89,7 @@ const (
 
 // layout returns what the options choose of the constant layout.
 func (o *Options) layout() nft.Layout {
-	layout := nft.Layout{MasqueradeAll: o.MasqueradeAll}
+	layout := nft.Layout{MasqueradeAll: o.MasqueradeAll, CountConnections: o.CountConnections}
 	switch o.DetectLocal {
 	case DetectBridge:
 		layout.PodInterface = o.PodBridge

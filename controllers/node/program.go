@@ -47,9 +47,17 @@ func (a *Agent) programAll(update ruleset.Update) (ruleset.Result, error) {
 		a.state = state
 		return result, a.commitLong(&result.Change, a.tables.Commit)
 	}
-	a.state = ruleset.NewState()
+	a.state = a.newState()
 	result := a.state.Apply(update)
 	return result, a.commitLong(&result.Change, a.tables.Replace)
+}
+
+// newState returns the state of tables without elements.
+func (a *Agent) newState() *ruleset.State {
+	if a.counts != nil {
+		return ruleset.NewCountingState()
+	}
+	return ruleset.NewState()
 }
 
 // longChange is the number of elements from which on the guard does not listen to a transaction of

@@ -27,7 +27,7 @@ func slim(obj any) (any, error) {
 	case *corev1.Service:
 		o.Annotations = nil
 		o.Spec.Selector = nil
-		o.Labels = only(o.Labels, proxyLabels...)
+		o.Labels = only(o.Labels, v1alpha1.LabelServiceProxyName, v1alpha1.LabelServiceGroup)
 	case *discoveryv1.EndpointSlice:
 		slimSlice(o)
 	}
@@ -36,7 +36,10 @@ func slim(obj any) (any, error) {
 
 func slimSlice(o *discoveryv1.EndpointSlice) {
 	o.GenerateName = ""
-	o.Labels = only(o.Labels, append(proxyLabels, discoveryv1.LabelServiceName)...)
+	o.Labels = only(o.Labels, v1alpha1.LabelServiceProxyName, discoveryv1.LabelServiceName, v1alpha1.LabelGroup)
+	if group, found := o.Labels[v1alpha1.LabelGroup]; found {
+		o.Labels[v1alpha1.LabelGroup] = *sharedString(&group)
+	}
 	o.Annotations = only(o.Annotations, corev1.EndpointsLastChangeTriggerTime)
 	for i := range o.Endpoints {
 		ep := &o.Endpoints[i]
@@ -54,9 +57,6 @@ func slimSlice(o *discoveryv1.EndpointSlice) {
 		p.Name, p.AppProtocol = sharedString(p.Name), nil
 	}
 }
-
-// proxyLabels are the labels that say whose a Service or EndpointSlice is.
-var proxyLabels = []string{v1alpha1.LabelServiceProxyName}
 
 // only returns the entries of these keys.
 func only(all map[string]string, keys ...string) map[string]string {
@@ -84,13 +84,13 @@ func sharedBool(b *bool) *bool {
 	return &no
 }
 
-// interned are strings that many objects have: names of nodes and ports.
+// interned are strings that many objects have: names of nodes, ports and groups.
 var interned struct {
 	sync.Mutex
 	strings map[string]*string
 }
 
-// maxInterned bounds what is kept of nodes and ports that are long gone.
+// maxInterned bounds what is kept of those that are long gone.
 const maxInterned = 100_000
 
 // sharedString returns the string that every object with an equal one shares.

@@ -77,6 +77,7 @@ func (b *builder) addPort(port *corev1.ServicePort, vip netip.Addr) {
 		}
 	}
 
+	first := len(b.out.Frontends)
 	internal := b.frontend(Key{Addr: vip, Port: uint16(port.Port), Protocol: protocol}, chosen)
 	if policy := b.service.Spec.InternalTrafficPolicy; policy != nil && *policy == corev1.ServiceInternalTrafficPolicyLocal {
 		internal.restrictToNode(chosen)
@@ -96,6 +97,10 @@ func (b *builder) addPort(port *corev1.ServicePort, vip netip.Addr) {
 				b.addExternal(Key{Addr: addr, Port: uint16(port.NodePort), Protocol: protocol}, chosen)
 			}
 		}
+	}
+	for i := range b.out.Frontends[first:] {
+		f := &b.out.Frontends[first+i]
+		f.PortName, f.ServicePort = port.Name, uint16(port.Port)
 	}
 }
 

@@ -124,6 +124,10 @@ type Frontend struct {
 	AffinitySeconds int32
 
 	Masquerade Masquerade
+
+	// PortName and ServicePort are the name and the number of the Service port behind the frontend.
+	PortName    string
+	ServicePort uint16
 }
 
 // Service is what the node serves for one Service.

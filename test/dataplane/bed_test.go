@@ -37,6 +37,7 @@ type bed struct {
 // programmedNode is a node with its nftables.
 type programmedNode struct {
 	*lab.Node
+	layout nft.Layout
 	tables *nft.Tables
 	flows  *conntrack.Table
 	state  *ruleset.State
@@ -103,6 +104,7 @@ func (p *programmedNode) open(layout nft.Layout) error {
 	if p.tables != nil {
 		p.tables.Close()
 	}
+	p.layout = layout
 	return p.Do(func() (err error) { p.tables, err = nft.Open(layout); return err })
 }
 
@@ -124,7 +126,9 @@ func (b *bed) serveFrom(t *testing.T, ranges *ruleset.Ranges, services ...servic
 		if err := node.Do(func() error { return netlink.ConntrackTableFlush(netlink.ConntrackTable) }); err != nil {
 			t.Fatalf("flushing the connections of %s: %v", node.Name, err)
 		}
-		node.state = ruleset.NewState()
+		if node.state = ruleset.NewState(); node.layout.CountConnections {
+			node.state = ruleset.NewCountingState()
+		}
 		change := node.state.Apply(ruleset.Update{Services: b.build(node, services), Ranges: ranges}).Change
 		if err := node.tables.Replace(&change); err != nil {
 			t.Fatalf("programming %s: %v", node.Name, err)
