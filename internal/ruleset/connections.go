@@ -8,21 +8,26 @@ func (u *updater) diffConnections(key proxy.Key, old, want []proxy.Endpoint) {
 	if !u.counted {
 		return
 	}
-	const gone, stays = false, true
-	before := make(map[proxy.Endpoint]bool, len(old))
-	for _, ep := range old {
-		before[ep] = gone
-	}
+	// An endpoint may be in a list twice: for inside and outside.
+	had, wanted := setOf(old), setOf(want)
 	for _, ep := range want {
-		if _, had := before[ep]; !had {
+		if !had[ep] {
+			had[ep] = true
 			u.change.Add = append(u.change.Add, Element{Map: Connections, Key: key, Endpoint: ep})
 		}
-		before[ep] = stays
 	}
 	for _, ep := range old {
-		if before[ep] == gone {
+		if !wanted[ep] {
+			wanted[ep] = true
 			u.change.Delete = append(u.change.Delete, Element{Map: Connections, Key: key, Endpoint: ep})
-			before[ep] = stays // an endpoint may be listed twice: for inside and outside
 		}
 	}
+}
+
+func setOf(endpoints []proxy.Endpoint) map[proxy.Endpoint]bool {
+	set := make(map[proxy.Endpoint]bool, len(endpoints))
+	for _, ep := range endpoints {
+		set[ep] = true
+	}
+	return set
 }
