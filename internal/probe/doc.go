@@ -1,0 +1,10 @@
+// Package probe watches what is outside the cluster: it looks names up and checks addresses, again and
+// again.
+//
+// What enters: for every owner the names and the targets to watch (Names, Targets). What leaves: what is
+// known of them now, and a call for the owner whenever that changes.
+//
+// An owner's watches end when it no longer asks for them, and all of them with the context of Start.
+// It must connect to nothing that it was not asked to watch: it follows no redirects and uses no
+// proxies. What an address may be used for is not its decision.
+package probe
