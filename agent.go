@@ -39,7 +39,7 @@ func newAgentCommand(c *common) *cobra.Command {
 			}
 			options.Log = log
 			config.ContentType = runtime.ContentTypeProtobuf
-			if options.ClusterCIDRs, err = parseCIDRs(settings.clusterCIDRs); err != nil {
+			if options.ClusterCIDRs, err = parseCIDRs("--cluster-cidr", settings.clusterCIDRs); err != nil {
 				return err
 			}
 			return runAgent(cmd.Context(), config, options, settings)
@@ -99,12 +99,13 @@ func newConnectionsCommand() *cobra.Command {
 	return cmd
 }
 
-func parseCIDRs(list []string) ([]netip.Prefix, error) {
+// parseCIDRs reads the ranges that were given with a flag.
+func parseCIDRs(flag string, list []string) ([]netip.Prefix, error) {
 	var out []netip.Prefix
 	for _, text := range list {
 		prefix, err := netip.ParsePrefix(text)
 		if err != nil {
-			return nil, fmt.Errorf("--cluster-cidr %q is not a range such as 10.244.0.0/16: %w", text, err)
+			return nil, fmt.Errorf("%s %q is not a range such as 10.244.0.0/16: %w", flag, text, err)
 		}
 		out = append(out, prefix)
 	}

@@ -24,6 +24,7 @@ func newManagerCommand(c *common) *cobra.Command {
 	var probeAddress, electionNamespace, nodePorts string
 	var elect bool
 	var qps float32
+	var externalRanges []string
 	watched := observability{metricsAddress: ":8443"}
 	options := servicegroup.Options{}
 	cmd := &cobra.Command{
@@ -38,6 +39,9 @@ func newManagerCommand(c *common) *cobra.Command {
 			config.QPS, config.Burst = qps, int(2*qps)
 			if options.NodePortRange, err = plan.ParseNodePortRange(nodePorts); err != nil {
 				return fmt.Errorf("--node-port-range: %w", err)
+			}
+			if options.ExternalRanges, err = parseCIDRs("--external-ranges", externalRanges); err != nil {
+				return err
 			}
 			if err := watched.servePprof(cmd.Context()); err != nil {
 				return err
@@ -60,6 +64,7 @@ func newManagerCommand(c *common) *cobra.Command {
 	flags.StringVar(&electionNamespace, "leader-elect-namespace", "", "namespace of the lease; default: the pod's own")
 	flags.StringVar(&options.LeaseNamespace, "lease-namespace", os.Getenv("POD_NAMESPACE"), "namespace of the Leases in which the agents report what they have programmed; default: the environment's POD_NAMESPACE, without it there is no condition Programmed")
 	flags.StringVar(&nodePorts, "node-port-range", "", "range from which to give NodePorts, the same to the same manifest everywhere, such as 30000-32767; it must be a part of the API server's. Default: the API server allocates")
+	flags.StringSliceVar(&externalRanges, "external-ranges", nil, "ranges of the addresses outside the cluster that external groups may lead to, such as 192.0.2.0/24,2001:db8::/32; leave out those of pods, Services and nodes. Default: none")
 	flags.IntVar(&options.Concurrency, "concurrency", 0, "ServiceGroups reconciled at once; 0 is the default")
 	flags.Float32Var(&qps, "kube-api-qps", 100, "requests a second to the API server, with bursts of twice as many")
 	return cmd

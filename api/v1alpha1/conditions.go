@@ -30,6 +30,9 @@ const (
 	// ReasonClusterIPUnavailable: a clusterIP is outside the cluster's range, or another Service
 	// holds it; the message names the holder.
 	ReasonClusterIPUnavailable = "ClusterIPUnavailable"
+	// ReasonAddressNotAllowed: an external group has addresses that the manager's --external-ranges do
+	// not hold, or that nobody may serve; everything else is served.
+	ReasonAddressNotAllowed = "AddressNotAllowed"
 	// ReasonRefused: the API server refused the generated Service for a reason not listed above.
 	ReasonRefused = "Refused"
 )

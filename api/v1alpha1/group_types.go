@@ -6,7 +6,9 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
-// Group is a set of pods.
+// Group is a set of pods, or of addresses outside the cluster.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.selector) != has(self.external)",message="a group is a set of pods or of addresses outside the cluster; give exactly one of selector and external"
 type Group struct {
 	// name identifies the group in ports[].backends and in status.
 	// +kubebuilder:validation:MinLength=1
@@ -18,8 +20,13 @@ type Group struct {
 	// selector says which pods belong to the group: those that have every label of matchLabels
 	// and satisfy every one of matchExpressions.
 	// +kubebuilder:validation:XValidation:rule="(has(self.matchLabels) && size(self.matchLabels) > 0) || (has(self.matchExpressions) && size(self.matchExpressions) > 0)",message="an empty selector would select every pod of the namespace; give at least one of matchLabels or matchExpressions"
-	// +required
-	Selector *metav1.LabelSelector `json:"selector"`
+	// +optional
+	Selector *metav1.LabelSelector `json:"selector,omitempty"`
+
+	// external leads to addresses outside the cluster in place of pods. Only those are served that the
+	// administrator allows with the manager's flag --external-ranges.
+	// +optional
+	External *External `json:"external,omitempty"`
 }
 
 // Port is a port of the entry point.
@@ -51,7 +58,7 @@ type Port struct {
 	Port int32 `json:"port"`
 
 	// targetPort is the port of the pods, by number or by the name of a container port; backends
-	// may say otherwise for a group. Default: the value of port.
+	// may say otherwise for a group. External groups need a number. Default: the value of port.
 	// +kubebuilder:validation:XIntOrString
 	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]{0,13}[a-z0-9])?$`
 	// +optional
@@ -82,8 +89,8 @@ type Backend struct {
 	// +required
 	Group string `json:"group"`
 
-	// targetPort is the port of this group's pods, by number or by the name of a container port.
-	// Default: targetPort of the port, and without that the port's number.
+	// targetPort is the port of this group's pods, by number or by the name of a container port, or
+	// the port of its external addresses, by number. Default: targetPort of the port, and without that the port's number.
 	// +kubebuilder:validation:XIntOrString
 	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]{0,13}[a-z0-9])?$`
 	// +optional

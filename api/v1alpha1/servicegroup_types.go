@@ -21,7 +21,7 @@ import (
 // +kubebuilder:printcolumn:name="Type",type=string,JSONPath=`.spec.type`
 // +kubebuilder:printcolumn:name="Cluster-IP",type=string,JSONPath=`.status.clusterIP`
 // +kubebuilder:printcolumn:name="Ports",type=string,JSONPath=`.status.portSummary`
-// +kubebuilder:printcolumn:name="Groups",type=string,JSONPath=`.status.groupSummary`,description="Groups with a ready pod, of all groups."
+// +kubebuilder:printcolumn:name="Groups",type=string,JSONPath=`.status.groupSummary`,description="Groups with a ready endpoint, of all groups."
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`,priority=1
 // +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Accepted")].reason`,priority=1
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
@@ -52,7 +52,7 @@ type ServiceGroupList struct {
 // ServiceGroupSpec describes the entry point, the groups of pods behind it, and which port leads
 // to which groups.
 //
-// +kubebuilder:validation:XValidation:rule="self.type == 'ExternalName' || has(self.groups)",message="groups is required: give at least one group of pods"
+// +kubebuilder:validation:XValidation:rule="self.type == 'ExternalName' || has(self.groups)",message="groups is required: give at least one group"
 // +kubebuilder:validation:XValidation:rule="has(self.ports) || self.type == 'ExternalName' || ((has(self.clusterIP) && self.clusterIP == 'None') || (has(self.clusterIPs) && self.clusterIPs[0] == 'None'))",message="ports is required, except with clusterIP None and with type ExternalName"
 // +kubebuilder:validation:XValidation:rule="!has(self.ports) || size(self.ports) == 1 || self.ports.all(p, has(p.name) && size(p.name) > 0)",message="every port needs a name when there is more than one"
 // +kubebuilder:validation:XValidation:rule="!has(self.ports) || self.ports.all(p, !has(p.name) || self.ports.filter(q, has(q.name) && q.name == p.name).size() == 1)",message="two ports have the same name; give each its own"
@@ -79,9 +79,9 @@ type ServiceGroupSpec struct {
 	// +optional
 	Type corev1.ServiceType `json:"type,omitempty"`
 
-	// groups are the sets of pods behind the entry point, each with a selector of its own. Pods
-	// are looked up in the ServiceGroup's namespace. They are required, except with type
-	// ExternalName, where they may stay for the day the type changes back.
+	// groups are the sets of pods behind the entry point, each with a selector of its own, and of
+	// addresses outside the cluster. Pods are looked up in the ServiceGroup's namespace. They are
+	// required, except with type ExternalName, where they may stay for the day the type changes back.
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=200
 	// +listType=map

@@ -52,7 +52,7 @@ type ServiceGroupStatus struct {
 	// +optional
 	Groups []GroupStatus `json:"groups,omitempty"`
 
-	// groupSummary is the number of groups with a ready pod, of all groups, such as 2/2.
+	// groupSummary is the number of groups with a ready endpoint, of all groups, such as 2/2.
 	// +optional
 	GroupSummary string `json:"groupSummary,omitempty"`
 }
@@ -71,17 +71,19 @@ type PortStatus struct {
 	NodePort int32 `json:"nodePort,omitempty"`
 }
 
-// GroupStatus counts the pods of a group.
+// GroupStatus counts the pods or the external addresses of a group.
 type GroupStatus struct {
 	// name of the group.
 	Name string `json:"name"`
 	// matched is the number of pods the selector matches that have an address and have not
-	// finished.
+	// finished; or of addresses of an external group, those of its hostname as found last.
 	Matched int32 `json:"matched"`
-	// ready is how many of the matched pods are ready and not terminating.
+	// ready is how many of the matched pods are ready and not terminating, or how many of the
+	// addresses are served and pass the health check.
 	Ready int32 `json:"ready"`
-	// leftOut is how many of the matched pods are not served, because no EndpointSlice may have their
-	// address (loopback, link-local, multicast).
+	// leftOut is how many of the matched are not served: because no EndpointSlice may have their
+	// address (loopback, link-local, multicast), because the manager's --external-ranges do not
+	// allow an external one, or because it is of a family the entry point does not have.
 	// +optional
 	LeftOut int32 `json:"leftOut,omitempty"`
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/servicegroup-dev/servicegroup/api/v1alpha1"
 	"github.com/servicegroup-dev/servicegroup/internal/plan"
+	"github.com/servicegroup-dev/servicegroup/internal/probe"
 )
 
 // conflictWait is how long to let the caches catch up after a write lost a race. It is no error:
@@ -33,6 +34,7 @@ type Reconciler struct {
 	trigger *endpointsliceutil.TriggerTimeTracker
 	index   *podIndex
 	memory  *memory
+	prober  *probe.Prober
 	// agents is nil where nobody asks them what they have programmed.
 	agents    *agents
 	nodePorts nodePortView
@@ -76,6 +78,7 @@ func (r *Reconciler) reconcile(ctx context.Context, sg *v1alpha1.ServiceGroup) (
 	outcome := plan.Outcome{Group: sg, Problems: state.problems, Refusal: state.refusal, Service: state.service}
 	if state.service == nil {
 		r.index.set(client.ObjectKeyFromObject(sg), nil)
+		r.prober.Forget(client.ObjectKeyFromObject(sg))
 	} else {
 		outcome.Served, outcome.Unreadable = plan.ServedBy(state.service)
 	}
@@ -93,6 +96,9 @@ func (r *Reconciler) reconcile(ctx context.Context, sg *v1alpha1.ServiceGroup) (
 			return reconcile.Result{RequeueAfter: staleLimit}, nil
 		}
 		outcome.Members, outcome.Slices, outcome.Unexposed = endpoints.members, endpoints.slices, exposed.refusals
+	}
+	if plan.Undecided(outcome) {
+		return reconcile.Result{}, nil // the end of the lookup is an event
 	}
 	outcome.Programming = r.programming(&outcome)
 	wait, err := r.reconcileStatus(ctx, sg, plan.Status(outcome))
@@ -117,6 +123,7 @@ func sooner(a, b time.Duration) time.Duration {
 // forget drops everything known of a ServiceGroup that is gone.
 func (r *Reconciler) forget(req reconcile.Request) {
 	r.index.set(req.NamespacedName, nil)
+	r.prober.Forget(req.NamespacedName)
 	for _, group := range r.memory.exposedGroups(req.NamespacedName) {
 		r.forgetExposed(req.NamespacedName, group)
 	}

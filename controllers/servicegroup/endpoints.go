@@ -50,17 +50,18 @@ func (r *Reconciler) reconcileEndpoints(ctx context.Context, svc *corev1.Service
 			return endpointState{stale: stale}, err
 		}
 	}
-	pods, nodes, err := r.observePods(ctx, key.Namespace)
+	observed, err := r.observePods(ctx, key.Namespace)
 	if err != nil {
 		return endpointState{}, err
 	}
-	members, err := plan.Members(svc, served, pods, nodes)
+	observed.External = r.observeExternal(key, svc, served, found[0])
+	members, err := plan.Members(svc, served, observed)
 	if err != nil {
 		return endpointState{}, err
 	}
 	state := endpointState{members: members}
 	for i, target := range targets {
-		final, err := r.reconcileSlices(ctx, target, members, found[i], nodes)
+		final, err := r.reconcileSlices(ctx, target, members, found[i], observed.Nodes)
 		if err != nil {
 			return endpointState{}, err
 		}

@@ -36,12 +36,15 @@ func newPodIndex() *podIndex {
 	return &podIndex{namespaces: map[string]*namespaceIndex{}, filed: map[types.NamespacedName][]anchor{}}
 }
 
-// set replaces the selectors of a ServiceGroup; without any it is forgotten.
+// set replaces the selectors of a ServiceGroup; without any that can match it is forgotten.
 func (x *podIndex) set(key types.NamespacedName, selectors []labels.Selector) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.remove(key)
 	for _, selector := range selectors {
+		if _, selectable := selector.Requirements(); !selectable {
+			continue // that of an external group
+		}
 		ns := x.namespaces[key.Namespace]
 		if ns == nil {
 			ns = &namespaceIndex{byAnchor: map[anchor]map[types.NamespacedName][]labels.Selector{}}

@@ -61,10 +61,10 @@ func podsByList(ctx context.Context, reader client.Reader, namespace string) ([]
 }
 
 // observePods lists the pods of a namespace and gets the nodes they are on.
-func (r *Reconciler) observePods(ctx context.Context, namespace string) ([]*corev1.Pod, plan.Nodes, error) {
+func (r *Reconciler) observePods(ctx context.Context, namespace string) (plan.Observed, error) {
 	pods, err := r.pods(ctx, namespace)
 	if err != nil {
-		return nil, nil, err
+		return plan.Observed{}, err
 	}
 	nodes := plan.Nodes{}
 	for _, pod := range pods {
@@ -78,10 +78,10 @@ func (r *Reconciler) observePods(ctx context.Context, namespace string) ([]*core
 		case apierrors.IsNotFound(err):
 			nodes[name] = nil
 		case err != nil:
-			return nil, nil, fmt.Errorf("getting node %s: %w", name, err)
+			return plan.Observed{}, fmt.Errorf("getting node %s: %w", name, err)
 		default:
 			nodes[name] = node
 		}
 	}
-	return pods, nodes, nil
+	return plan.Observed{Pods: pods, Nodes: nodes}, nil
 }

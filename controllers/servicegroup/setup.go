@@ -3,6 +3,7 @@ package servicegroup
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/servicegroup-dev/servicegroup/api/v1alpha1"
 	"github.com/servicegroup-dev/servicegroup/internal/plan"
+	"github.com/servicegroup-dev/servicegroup/internal/probe"
 )
 
 // controllerName names the controller in logs, metrics and events.
@@ -61,6 +63,11 @@ type Options struct {
 	// AdoptionGrace is how long after a Service was adopted the EndpointSlices of its former
 	// controller are removed. Default 30 s.
 	AdoptionGrace time.Duration
+	// ExternalRanges hold the addresses outside the cluster that external groups may lead to. Empty:
+	// none.
+	ExternalRanges []netip.Prefix
+	// Probe tunes how those are watched.
+	Probe probe.Options
 	// Clock is for tests. Default: the real one.
 	Clock clock.PassiveClock
 }
@@ -126,6 +133,7 @@ func Setup(ctx context.Context, mgr manager.Manager, options Options) error {
 		WatchesRawSource(source.Kind(cache, &discoveryv1.EndpointSlice{}, sliceHandler(r.tracker, r.memory))).
 		WatchesRawSource(source.Kind(cache, &corev1.Pod{}, podHandler(r.index))).
 		WatchesRawSource(source.Kind(cache, &corev1.Node{}, nodeHandler(mgr.GetClient(), r.index))).
+		WatchesRawSource(probeSource(r.prober)).
 		WithOptions(controller.Options{MaxConcurrentReconciles: options.Concurrency})
 	if r.agents != nil {
 		b = b.WatchesRawSource(source.Kind(cache, &coordinationv1.Lease{}, r.agents.leaseHandler()))
@@ -147,6 +155,7 @@ func newReconciler(mgr manager.Manager, pods podLister, options Options) *Reconc
 		trigger: endpointsliceutil.NewTriggerTimeTracker(),
 		index:   newPodIndex(),
 		memory:  newMemory(options),
+		prober:  probe.New(options.Probe),
 		options: options,
 	}
 	if options.LeaseNamespace != "" {

@@ -54,13 +54,7 @@ func computeSlices(planner slicePlanner, in sliceInput) (plan.Slices, error) {
 	existing := plan.SortSlices(in.service, in.served, in.found)
 	all := plan.Slices{Delete: existing.Stray}
 	for _, member := range in.members {
-		group, err := planner.compute(sliceRequest{
-			service:  plan.GroupService(in.service, in.served, member.Group),
-			pods:     member.Pods,
-			existing: existing.ByGroup[member.Group],
-			nodes:    in.nodes,
-			trigger:  in.trigger,
-		})
+		group, err := computeGroup(planner, in, &member, existing.ByGroup[member.Group])
 		if err != nil {
 			return plan.Slices{}, fmt.Errorf("computing the EndpointSlices of group %s: %w", member.Group, err)
 		}
@@ -70,6 +64,14 @@ func computeSlices(planner slicePlanner, in sliceInput) (plan.Slices, error) {
 		all.Final = append(all.Final, group.Final...)
 	}
 	return all, nil
+}
+
+func computeGroup(planner slicePlanner, in sliceInput, member *plan.Membership, existing []*discoveryv1.EndpointSlice) (plan.Slices, error) {
+	service := plan.GroupService(in.service, in.served, member.Group)
+	if member.External != nil {
+		return plan.ExternalSlices(service, existing, member.External), nil
+	}
+	return planner.compute(sliceRequest{service: service, pods: member.Pods, existing: existing, nodes: in.nodes, trigger: in.trigger})
 }
 
 // endpointSlicePlanner is k8s.io/endpointslice, the library of kube-controller-manager, writing

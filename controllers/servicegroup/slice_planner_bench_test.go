@@ -40,7 +40,7 @@ func BenchmarkOneFlip(b *testing.B) {
 	nodes := plan.Nodes{"node": &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node"}}}
 	served := plan.ServedOf(&spec)
 	compute := func(found []*discoveryv1.EndpointSlice) plan.Slices {
-		members, err := plan.Members(svc, served, pods, nodes)
+		members, err := plan.Members(svc, served, plan.Observed{Pods: pods, Nodes: nodes})
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -156,7 +156,7 @@ func drawPod(t *rapid.T, name string, number int) *corev1.Pod {
 
 func (w *world) compute(t *rapid.T) plan.Slices {
 	nodes := plan.Nodes{"node": &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node"}}}
-	members, err := plan.Members(w.service, w.served, slices.Collect(maps.Values(w.pods)), nodes)
+	members, err := plan.Members(w.service, w.served, plan.Observed{Pods: slices.Collect(maps.Values(w.pods)), Nodes: nodes})
 	if err != nil {
 		t.Fatal(err)
 	}

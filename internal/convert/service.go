@@ -26,8 +26,8 @@ type Result struct {
 }
 
 // ErrNoSelector says that a Service has no selector, so that there is no group to make of it.
-var ErrNoSelector = errors.New("spec.selector is empty: the endpoints of this Service are written by somebody else, and a ServiceGroup selects pods; " +
-	"write a ServiceGroup with selectors of your own")
+var ErrNoSelector = errors.New("spec.selector is empty: the endpoints of this Service are written by somebody else, and a ServiceGroup has its own; " +
+	"write a ServiceGroup with a selector, or with external for addresses outside the cluster")
 
 // Service converts a Service. The error is about a Service that no ServiceGroup can replace; it is one
 // sentence that names the field and the remedy.

@@ -28,7 +28,8 @@ type Refusal struct {
 // Accepted is False
 //   - InvalidSpec: the spec has problems (Validate);
 //   - NameTaken, NodePortUnavailable, ClusterIPUnavailable, Refused: the Service could not be
-//     written (Refusal), or, while it is, the Service of a group (Unexposed).
+//     written (Refusal), or, while it is, the Service of a group (Unexposed);
+//   - AddressNotAllowed: an external group has addresses that may not be served.
 //
 // Ready is False
 //   - NotAccepted: there is no Service, so nothing is served;
@@ -57,6 +58,11 @@ func conditions(o Outcome) []metav1.Condition {
 	case accepted.Status == metav1.ConditionTrue && len(o.Unexposed) > 0:
 		accepted.Status, accepted.Reason = metav1.ConditionFalse, o.Unexposed[0].Reason
 		accepted.Message = joinListed(refusalTexts(o.Unexposed), ". ") + ". Everything else is served"
+	case accepted.Status == metav1.ConditionTrue:
+		if refused := notAllowed(o); len(refused) > 0 {
+			accepted.Status, accepted.Reason = metav1.ConditionFalse, v1alpha1.ReasonAddressNotAllowed
+			accepted.Message = joinListed(refused, ". ") + ". Everything else is served"
+		}
 	}
 	ready := readyCondition(o)
 	accepted.ObservedGeneration, ready.ObservedGeneration = o.Group.Generation, o.Group.Generation
@@ -89,17 +95,26 @@ func readyCondition(o Outcome) metav1.Condition {
 		ready.Status, ready.Reason = metav1.ConditionFalse, v1alpha1.ReasonNoReadyEndpoints
 		ready.Message = "no ready endpoint for " + joinListed(without, "; for ")
 	}
-	for _, m := range o.Members {
-		if m.LeftOut > 0 {
-			ready.Message += fmt.Sprintf("; group %s leaves out pods whose address no EndpointSlice may have (loopback, link-local, multicast)", m.Group)
-		}
+	for i := range o.Members {
+		ready.Message += remark(&o.Members[i])
 	}
 	return ready
 }
 
+// remark says what else there is to know of a group that may be served all the same.
+func remark(m *Membership) string {
+	switch {
+	case m.External != nil:
+		return externalRemark(m)
+	case m.LeftOut > 0:
+		return fmt.Sprintf("; group %s leaves out pods whose address no EndpointSlice may have (loopback, link-local, multicast)", m.Group)
+	}
+	return ""
+}
+
 func portsWithoutEndpoint(o Outcome) []string {
 	if len(o.Served.Ports) == 0 && !anyReady(o.Slices) {
-		return []string{"any group: no group has a ready pod"}
+		return []string{"any group: " + joinListed(whyNotReady(o, &v1alpha1.Port{}), ", ")}
 	}
 	ready := readyPorts(o.Slices)
 	var out []string
@@ -125,6 +140,8 @@ func whyNotReady(o Outcome, port *v1alpha1.Port) []string {
 		at := slices.IndexFunc(o.Members, func(m Membership) bool { return m.Group == group })
 		target, _ := targetOf(port, group)
 		switch {
+		case at >= 0 && o.Members[at].External != nil:
+			why = append(why, whyExternalNotReady(&o.Members[at]))
 		case at < 0 || o.Members[at].Matched == 0:
 			why = append(why, "group "+group+" selects no pod")
 		case o.Members[at].Ready > 0 && target.Type == intstr.String:

@@ -3,8 +3,10 @@ package plan_test
 import (
 	"bytes"
 	"flag"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -26,6 +28,11 @@ type scene struct {
 	Refusal *plan.Refusal         `json:"refusal"`
 	Nodes   []string              `json:"nodes"`
 	Pods    []scenePod            `json:"pods"`
+	// Names are what hostnames lead to, Allowed the ranges of the manager, Failing the addresses that
+	// fail their health check.
+	Names   map[string]plan.Resolved `json:"names"`
+	Allowed []netip.Prefix           `json:"allowed"`
+	Failing []netip.Addr             `json:"failing"`
 }
 
 type scenePod struct {
@@ -37,12 +44,13 @@ type scenePod struct {
 
 // result is an output.yaml: everything that is planned.
 type result struct {
-	Service       any                         `json:"service"`
-	Restored      any                         `json:"restored,omitempty"`
-	Exposed       []plan.Exposed              `json:"exposed,omitempty"`
-	GroupServices []*corev1.Service           `json:"groupServices,omitempty"`
-	Members       map[string][]string         `json:"members,omitempty"`
-	Status        v1alpha1.ServiceGroupStatus `json:"status"`
+	Service       any                          `json:"service"`
+	Restored      any                          `json:"restored,omitempty"`
+	Exposed       []plan.Exposed               `json:"exposed,omitempty"`
+	GroupServices []*corev1.Service            `json:"groupServices,omitempty"`
+	Members       map[string][]string          `json:"members,omitempty"`
+	Slices        []*discoveryv1.EndpointSlice `json:"slices,omitempty"`
+	Status        v1alpha1.ServiceGroupStatus  `json:"status"`
 }
 
 func TestGolden(t *testing.T) {
@@ -110,7 +118,7 @@ func (out *result) fill(t *testing.T, in scene, outcome *plan.Outcome) {
 	if err != nil {
 		served = plan.ServedOf(&in.Group.Spec)
 	}
-	members, err := plan.Members(in.Service, served, in.pods(), in.nodes())
+	members, err := plan.Members(in.Service, served, plan.Observed{Pods: in.pods(), Nodes: in.nodes(), External: in.external(served)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,6 +128,10 @@ func (out *result) fill(t *testing.T, in scene, outcome *plan.Outcome) {
 		svc := plan.GroupService(in.Service, served, m.Group)
 		out.GroupServices = append(out.GroupServices, svc)
 		out.Members[m.Group] = []string{}
+		if m.External != nil {
+			final := plan.ExternalSlices(svc, nil, m.External).Final
+			out.Slices, outcome.Slices = append(out.Slices, final...), append(outcome.Slices, final...)
+		}
 		for _, pod := range m.Pods {
 			out.Members[m.Group] = append(out.Members[m.Group], pod.Name)
 			outcome.Slices = append(outcome.Slices, sliceOf(svc, plan.Ready(pod)))
@@ -153,6 +165,21 @@ func (in scene) pods() []*corev1.Pod {
 		pods = append(pods, pod)
 	}
 	return pods
+}
+
+func (in scene) external(served plan.Served) map[string]plan.External {
+	out := map[string]plan.External{}
+	for _, group := range served.Groups {
+		if group.External == nil {
+			continue
+		}
+		external := plan.ExternalOf(group.External, in.Service, in.Names[group.External.Hostname], in.Allowed)
+		for i := range external.Endpoints {
+			external.Endpoints[i].Ready = !slices.Contains(in.Failing, external.Endpoints[i].Address)
+		}
+		out[group.Name] = external
+	}
+	return out
 }
 
 func (in scene) nodes() plan.Nodes {

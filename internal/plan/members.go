@@ -12,33 +12,48 @@ import (
 // Nodes are the nodes that exist, by name.
 type Nodes map[string]*corev1.Node
 
-// Membership is a group with the pods it selects.
+// Observed is what was seen of what is behind a Service.
+type Observed struct {
+	// Pods are those of the namespace, Nodes those that they are on.
+	Pods  []*corev1.Pod
+	Nodes Nodes
+	// External are the external groups, by name.
+	External map[string]External
+}
+
+// Membership is a group with the pods it selects, or the external addresses it has.
 type Membership struct {
 	// Group is the group's name.
 	Group string
 	// Pods are those that become endpoints, by name. They are shared with the caller's pods.
 	Pods []*corev1.Pod
-	// Matched counts the pods the selector matches that have an address and have not finished.
+	// External is what the group has in place of pods; nil for one of pods.
+	External *External
+	// Matched counts the pods the selector matches that have an address and have not finished, or
+	// all addresses.
 	Matched int32
-	// Ready counts those of Pods that are ready and not terminating.
+	// Ready counts those of Pods that are ready and not terminating, or the ready addresses.
 	Ready int32
 	// LeftOut counts the matched pods with an address that the API server refuses in an
-	// EndpointSlice: one of them would cost all the others of its slice.
+	// EndpointSlice: one of them would cost all the others of its slice. Or the addresses not served.
 	LeftOut int32
 }
 
 // Members computes the members of every group of what a Service serves, in the order of the groups.
 // A pod on a node that does not exist is no endpoint, as in core: it is what a deleted node leaves
 // behind. With publishNotReadyAddresses it is one all the same.
-func Members(svc *corev1.Service, served Served, pods []*corev1.Pod, nodes Nodes) ([]Membership, error) {
+func Members(svc *corev1.Service, served Served, observed Observed) ([]Membership, error) {
 	selectors, err := served.Selectors()
 	if err != nil {
 		return nil, err
 	}
-	sorted := slices.SortedFunc(slices.Values(pods), func(a, b *corev1.Pod) int { return cmp.Compare(a.Name, b.Name) })
+	sorted := slices.SortedFunc(slices.Values(observed.Pods), func(a, b *corev1.Pod) int { return cmp.Compare(a.Name, b.Name) })
 	members := make([]Membership, len(selectors))
-	for i := range selectors {
+	for i := range members {
 		members[i].Group = served.Groups[i].Name
+		if served.Groups[i].External != nil {
+			members[i].addExternal(observed.External[members[i].Group])
+		}
 	}
 	for _, pod := range sorted {
 		if !Eligible(pod) {
@@ -46,7 +61,7 @@ func Members(svc *corev1.Service, served Served, pods []*corev1.Pod, nodes Nodes
 		}
 		for i := range selectors {
 			if selectors[i].Matches(labels.Set(pod.Labels)) {
-				members[i].add(pod, nodes[pod.Spec.NodeName] != nil || svc.Spec.PublishNotReadyAddresses)
+				members[i].add(pod, observed.Nodes[pod.Spec.NodeName] != nil || svc.Spec.PublishNotReadyAddresses)
 			}
 		}
 	}
@@ -73,6 +88,11 @@ func (m *Membership) add(pod *corev1.Pod, placed bool) {
 	}
 }
 
+func (m *Membership) addExternal(external External) {
+	m.External, m.Ready, m.LeftOut = &external, external.ready(), external.left()
+	m.Matched = int32(len(external.Endpoints)) + m.LeftOut
+}
+
 // Eligible says whether a pod can be an endpoint at all: it has an address and has not finished.
 func Eligible(pod *corev1.Pod) bool {
 	return len(pod.Status.PodIPs) > 0 && pod.Status.Phase != corev1.PodSucceeded && pod.Status.Phase != corev1.PodFailed
@@ -90,14 +110,17 @@ func ReadyCondition(pod *corev1.Pod) bool {
 	})
 }
 
-// routable says whether the API server takes all addresses of a pod in an EndpointSlice. It refuses
-// unspecified, loopback, link-local and multicast ones (ValidateEndpointIP), since endpoints of
-// such addresses would reach the node itself (CVE-2021-25737).
+// routable says whether the API server takes all addresses of a pod in an EndpointSlice.
 func routable(pod *corev1.Pod) bool {
 	return !slices.ContainsFunc(pod.Status.PodIPs, func(ip corev1.PodIP) bool {
 		addr, err := netip.ParseAddr(ip.IP)
-		addr = addr.Unmap()
-		return err != nil || addr.IsUnspecified() || addr.IsLoopback() || addr.IsLinkLocalUnicast() ||
-			addr.IsLinkLocalMulticast() || addr.IsMulticast()
+		return err != nil || !addressable(addr.Unmap())
 	})
+}
+
+// addressable says whether the API server takes an address in an EndpointSlice. It refuses unspecified,
+// loopback, link-local and multicast ones (ValidateEndpointIP), since endpoints of such addresses would
+// reach the node itself (CVE-2021-25737).
+func addressable(addr netip.Addr) bool {
+	return !(addr.IsUnspecified() || addr.IsLoopback() || addr.IsLinkLocalUnicast() || addr.IsMulticast())
 }

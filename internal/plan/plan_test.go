@@ -184,7 +184,7 @@ func TestMembers(t *testing.T) {
 		pod("loopback", address("127.0.0.1")), pod("mapped", address("::ffff:127.0.0.1")), pod("link", address("fe80::1")),
 		pod("multicast", address("224.0.0.1")), pod("zero", address("0.0.0.0")), pod("nonsense", address("x")),
 	}
-	members, err := plan.Members(&corev1.Service{}, served, pods, nodes)
+	members, err := plan.Members(&corev1.Service{}, served, plan.Observed{Pods: pods, Nodes: nodes})
 	if err != nil {
 		t.Fatal(err)
 	}

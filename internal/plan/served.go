@@ -67,7 +67,8 @@ func (s Served) encode() string {
 	return string(text)
 }
 
-// Selectors are the parsed selectors of the groups, in their order.
+// Selectors are the parsed selectors of the groups, in their order; that of an external group selects
+// nothing.
 func (s Served) Selectors() ([]labels.Selector, error) {
 	selectors := make([]labels.Selector, 0, len(s.Groups))
 	for i := range s.Groups {

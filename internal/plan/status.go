@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/servicegroup-dev/servicegroup/api/v1alpha1"
 )
@@ -100,6 +101,13 @@ func portSummary(ports []v1alpha1.PortStatus) string {
 		}
 	}
 	return strings.Join(parts, ",")
+}
+
+// Undecided says that a status would be a guess while there is already one of this spec: a name was not
+// looked up yet, as after a restart of the manager.
+func Undecided(o Outcome) bool {
+	return slices.ContainsFunc(o.Members, func(m Membership) bool { return m.External != nil && m.External.Pending }) &&
+		slices.ContainsFunc(o.Group.Status.Conditions, func(c metav1.Condition) bool { return c.ObservedGeneration == o.Group.Generation })
 }
 
 // StatusChange says what a new status changes.

@@ -49,6 +49,7 @@ func Validate(spec *v1alpha1.ServiceGroupSpec) []Problem {
 	for i := range spec.Ports {
 		problems = append(problems, validatePort(&spec.Ports[i], root.Child("ports").Index(i))...)
 	}
+	problems = append(problems, validateExternal(spec, root)...)
 	problems = append(problems, validateFamilies(spec, root)...)
 	problems = append(problems, validateLoadBalancer(spec, root)...)
 	problems = append(problems, validateMetadata(spec.ServiceMetadata, root.Child("serviceMetadata"))...)

@@ -66,6 +66,7 @@ var _ = BeforeSuite(func() {
 	k8s, err = client.New(config, client.Options{Scheme: scheme})
 	Expect(err).NotTo(HaveOccurred())
 	managerConfig = addManagerUser(config)
+	outside.startDNS()
 	startManager(managerConfig)
 	DeferCleanup(func() { stopManager() })
 })
@@ -130,7 +131,10 @@ func startManager(config *rest.Config, changes ...func(*servicegroup.Options)) {
 		Controller: ctrlconfig.Controller{SkipNameValidation: ptr.To(true)},
 	})
 	Expect(err).NotTo(HaveOccurred())
-	options := servicegroup.Options{CountRefresh: countRefresh, RetryMin: retryMin, RetryMax: retryMax}
+	options := servicegroup.Options{
+		CountRefresh: countRefresh, RetryMin: retryMin, RetryMax: retryMax,
+		ExternalRanges: externalRanges, Probe: outside.probeOptions(),
+	}
 	for _, change := range changes {
 		change(&options)
 	}

@@ -50,7 +50,7 @@ var _ = Describe("A headless ServiceGroup", func() {
 	It("needs no ports", func() {
 		pod := runPod(podSpec{name: "a", labels: map[string]string{"app": "a"}, unready: true})
 		sg := create("bare", "clusterIP: None\nipFamilyPolicy: PreferDualStack\n"+oneGroup)
-		Eventually(ready(sg)).Should(Equal("False NoReadyEndpoints: no ready endpoint for any group: no group has a ready pod"))
+		Eventually(ready(sg)).Should(Equal("False NoReadyEndpoints: no ready endpoint for any group: group a has no ready pod"))
 		setReady(pod, true)
 		Eventually(ready(sg)).Should(HavePrefix("True"))
 		Expect(service(Default, "bare").Spec.Ports).To(BeEmpty())
