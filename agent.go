@@ -38,6 +38,9 @@ func newAgentCommand(c *common) *cobra.Command {
 				return err
 			}
 			options.Log = log
+			if err := preferLists(); err != nil {
+				return err
+			}
 			config.ContentType = runtime.ContentTypeProtobuf
 			if options.ClusterCIDRs, err = parseCIDRs("--cluster-cidr", settings.clusterCIDRs); err != nil {
 				return err
@@ -64,6 +67,18 @@ func addAgentFlags(cmd *cobra.Command, options *node.Options, settings *agentFla
 	flags.BoolVar(&options.CountConnections, "connection-counters", false, "count the connections of each endpoint, for the metric servicegroup_agent_connections_total and for agent connections")
 	flags.StringVar(&options.LeaseNamespace, "lease-namespace", os.Getenv("POD_NAMESPACE"), "namespace of the Lease in which the agent reports what it has programmed; default: the environment's POD_NAMESPACE, without it the agent does not report")
 	flags.StringVar(&settings.healthAddress, "health-bind-address", ":10256", "address for /healthz and /livez; 0 turns it off")
+}
+
+// preferLists makes informers begin with a list instead of a stream of every object as an event, unless
+// the environment says otherwise. An agent that starts on a node without rules is waited for: a list of
+// 10,000 Services and their endpoints takes half the time of the stream, and API servers since
+// Kubernetes 1.34 write it out piece by piece, too.
+func preferLists() error {
+	const feature = "KUBE_FEATURE_WatchListClient" // client-go reads it with its first request
+	if _, set := os.LookupEnv(feature); set {
+		return nil
+	}
+	return os.Setenv(feature, "false")
 }
 
 func newCleanupCommand() *cobra.Command {

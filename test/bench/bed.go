@@ -167,7 +167,12 @@ func (b *bed) round(ctx context.Context, s sink, c *contender, last bool) error 
 		return endGroup(ctx, process)
 	}
 	if last && b.objects.size() > probe {
-		return b.change(ctx, s, c)
+		if err := b.change(ctx, s, c); err != nil {
+			return err
+		}
+		u, err := readUsage(process.PID())
+		s.add(settled, float64(u.resident)/1e6)
+		return err
 	}
 	return nil
 }

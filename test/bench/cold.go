@@ -16,7 +16,7 @@ const (
 	// unansweredAfter is how long a question may take that nobody may answer.
 	unansweredAfter = 10 * time.Millisecond
 	// sampled is how many Services, spread over all, must answer before everything counts as
-	// programmed. Both proxies write all Services in one transaction.
+	// programmed. The agent writes Services in the order of their names, kube-proxy all at once.
 	sampled = 20
 	// metricBound is how long a proxy may take to count a sync whose effect is seen already.
 	metricBound = 2 * time.Minute

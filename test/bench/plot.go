@@ -23,7 +23,7 @@ var plotColors = map[string]string{nameAgent: "#1b7837", nameNFTables: "#762a83"
 func (r *report) plot() string {
 	var bars strings.Builder
 	y := plotTop
-	for _, q := range []quantity{coldTotal, coldSync, changeSyncMedian, resident} {
+	for _, q := range []quantity{coldTotal, coldSync, changeSyncMedian, settled} {
 		for _, size := range r.sizes() {
 			if r.get(size, nameAgent, q) == nil || size == 1 {
 				continue

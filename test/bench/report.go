@@ -22,6 +22,7 @@ var (
 	coldSync         = quantity{name: "cold: the proxy's own sync time", unit: "s", digits: 3}
 	cpu              = quantity{name: "CPU time until programmed, with children", unit: "s", digits: 2}
 	resident         = quantity{name: "resident memory when programmed", unit: "MB", digits: 0}
+	settled          = quantity{name: "resident memory after all changes", unit: "MB", digits: 0}
 	peak             = quantity{name: "peak resident memory", unit: "MB", digits: 0}
 	changeSyncMedian = quantity{name: "one of ten endpoints changed: own sync time, p50", unit: "ms", digits: 2}
 	changeSyncTail   = quantity{name: "one of ten endpoints changed: own sync time, p99", unit: "ms", digits: 2}
@@ -37,7 +38,7 @@ var (
 
 func quantities() []quantity {
 	return []quantity{
-		coldTotal, coldSync, cpu, resident, peak, changeSyncMedian, changeSyncTail, answeredMedian, answeredTail,
+		coldTotal, coldSync, cpu, resident, settled, peak, changeSyncMedian, changeSyncTail, answeredMedian, answeredTail,
 		writtenMedian, writtenTail, rate, connectCost, connectMedian, connectTail,
 	}
 }
