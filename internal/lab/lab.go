@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"sync"
 
 	"k8s.io/client-go/kubernetes"
@@ -26,6 +27,9 @@ type Lab struct {
 	dns      *Host
 
 	kubelets *kubelets // nil unless asked for
+
+	agents         map[string]*Process // by the name of their Pod
+	kubeletServers []*http.Server
 }
 
 // Options say what a lab has. The zero value is one node, IPv4 Services, and none of the project's
@@ -60,7 +64,7 @@ func Start(ctx context.Context, options Options) (*Lab, error) {
 	if err != nil {
 		return nil, fmt.Errorf("starting the lab: %w", err)
 	}
-	l := &Lab{Network: network, options: options, clients: map[string]*Host{}}
+	l := &Lab{Network: network, options: options, clients: map[string]*Host{}, agents: map[string]*Process{}}
 	for _, step := range []struct {
 		what string
 		run  func(context.Context) error
@@ -149,14 +153,18 @@ func (l *Lab) StartManager(ctx context.Context, args ...string) (*Process, error
 }
 
 // StartAgent starts the project's agent on the node, with these arguments besides the lab's, and
-// waits until it is ready.
+// waits until it is ready. It has a Pod object, [AgentPod], from then on.
 func (l *Lab) StartAgent(ctx context.Context, node *Node, args ...string) (*Process, error) {
 	agent, err := l.agentProgram(node)
 	if err != nil {
 		return nil, err
 	}
 	agent.args = append(agent.args, args...)
-	return l.ControlPlane.run(ctx, agent)
+	process, err := l.ControlPlane.run(ctx, agent)
+	if err != nil {
+		return nil, err
+	}
+	return process, l.enlist(ctx, node, process)
 }
 
 // Nodes are the nodes in order of their numbers: node1, node2 and so on.
@@ -179,7 +187,7 @@ func (l *Lab) Client(name string) (*Host, error) {
 
 // Close ends all programs and removes everything.
 func (l *Lab) Close() error {
-	problems := []error{l.kubelets.close()}
+	problems := []error{l.kubelets.close(), l.closeKubelets()}
 	if l.ControlPlane != nil {
 		problems = append(problems, l.ControlPlane.Close())
 	}

@@ -51,6 +51,7 @@ func (c *ControlPlane) apiServerProgram() (program, error) {
 		"--disable-admission-plugins", "ServiceAccount,TaintNodesByCondition",
 		"--service-cluster-ip-range", c.serviceCIDRs(),
 		"--allow-privileged",
+		"--kubelet-preferred-address-types", "InternalIP", // nobody resolves the nodes' names
 	}
 	if r := c.options.NodePortRange; r != "" {
 		args = append(args, "--service-node-port-range", r)

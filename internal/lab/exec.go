@@ -1,0 +1,190 @@
+package lab
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/cri-streaming/pkg/streaming/remotecommand"
+	utilexec "k8s.io/utils/exec"
+)
+
+// AgentContainer is the container of an agent's Pod, and agentProgramPath what its program is called
+// there.
+const (
+	AgentContainer   = "agent"
+	agentProgramPath = "/servicegroup"
+	kubeletPort      = 10250
+)
+
+// AgentPod is the name of the Pod object that stands for the agent of a node.
+func AgentPod(node *Node) string { return "servicegroup-agent-" + node.Name }
+
+// enlist gives an agent that runs as a process a Pod object, as its DaemonSet would, into which
+// kubectl can exec and whose logs it can read.
+func (l *Lab) enlist(ctx context.Context, node *Node, agent *Process) error {
+	l.mu.Lock()
+	_, known := l.agents[AgentPod(node)]
+	l.agents[AgentPod(node)] = agent
+	l.mu.Unlock()
+	if !known {
+		if err := l.serveKubelet(node); err != nil {
+			return fmt.Errorf("playing the kubelet of %s: %w", node.Name, err)
+		}
+	}
+	object := agentPodObject(node)
+	status := l.podStatus(&Pod{Workload: &Workload{Host: node.Host, Node: node}}, PodSpec{})
+	status.ContainerStatuses[0].Name = AgentContainer
+	pods := l.Kubernetes.CoreV1().Pods(systemNamespace)
+	created, err := pods.Create(ctx, object, metav1.CreateOptions{})
+	if apierrors.IsAlreadyExists(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("creating the Pod of the agent of %s: %w", node.Name, err)
+	}
+	created.Status = status
+	if _, err := pods.UpdateStatus(ctx, created, metav1.UpdateOptions{}); err != nil {
+		return fmt.Errorf("updating the status of the Pod of the agent of %s: %w", node.Name, err)
+	}
+	return nil
+}
+
+func agentPodObject(node *Node) *corev1.Pod {
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: systemNamespace, Name: AgentPod(node), Labels: map[string]string{
+			"app.kubernetes.io/name": "servicegroup", "app.kubernetes.io/component": "agent",
+		}},
+		Spec: corev1.PodSpec{
+			NodeName: node.Name, HostNetwork: true,
+			Containers: []corev1.Container{{Name: AgentContainer, Image: "servicegroup.dev/lab/servicegroup:1"}},
+		},
+	}
+}
+
+// serveKubelet answers what the API server asks of a kubelet for exec and logs, for the agents'
+// Pods: a command runs in the node's network namespace, as in a Pod with the host's network.
+func (l *Lab) serveKubelet(node *Node) error {
+	certificate, err := tls.LoadX509KeyPair(l.ControlPlane.path("apiserver.crt"), l.ControlPlane.path("apiserver.key"))
+	if err != nil {
+		return err
+	}
+	listener, err := node.Listen("tcp", fmt.Sprintf(":%d", kubeletPort))
+	if err != nil {
+		return err
+	}
+	routes := http.NewServeMux()
+	routes.HandleFunc("/exec/{namespace}/{pod}/{container}", func(w http.ResponseWriter, r *http.Request) {
+		options, err := remotecommand.NewOptions(r)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		remotecommand.ServeExec(w, r, &execer{lab: l, host: node.Host}, r.PathValue("pod"), "", r.PathValue("container"),
+			r.URL.Query()["command"], options, time.Minute, startBound, remotecommand.SupportedStreamingProtocols)
+	})
+	routes.HandleFunc("GET /containerLogs/{namespace}/{pod}/{container}", func(w http.ResponseWriter, r *http.Request) {
+		agent, err := l.runningAgent(r.PathValue("pod"))
+		if err == nil {
+			err = writeLog(w, agent.LogPath, r.URL.Query().Get("tailLines"))
+		}
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+		}
+	})
+	server := &http.Server{
+		Handler: routes, ReadHeaderTimeout: time.Minute,
+		// The API server's streams are upgrades of HTTP/1.1.
+		TLSConfig: &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}},
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.kubeletServers = append(l.kubeletServers, server)
+	go func() { _ = server.ServeTLS(listener, "", "") }() // ends with ErrServerClosed
+	return nil
+}
+
+func (l *Lab) runningAgent(pod string) (*Process, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	agent := l.agents[pod]
+	if agent == nil {
+		return nil, fmt.Errorf("pod %s does not run here", pod)
+	}
+	select {
+	case <-agent.Ended():
+		return nil, fmt.Errorf("container not found (%q)", AgentContainer)
+	default:
+		return agent, nil
+	}
+}
+
+// closeKubelets ends the servers of serveKubelet.
+func (l *Lab) closeKubelets() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var problems []error
+	for _, server := range l.kubeletServers {
+		problems = append(problems, server.Close())
+	}
+	return errors.Join(problems...)
+}
+
+func writeLog(w io.Writer, path, tailLines string) error {
+	log, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	lines := strings.SplitAfter(string(log), "\n")
+	if n, err := strconv.Atoi(tailLines); err == nil {
+		lines = lines[max(0, len(lines)-1-n):]
+	}
+	_, err = io.WriteString(w, strings.Join(lines, ""))
+	return err
+}
+
+// execer runs commands in the Pods of a node.
+type execer struct {
+	lab  *Lab
+	host *Host
+}
+
+// ExecInContainer implements remotecommand.Executor.
+func (e *execer) ExecInContainer(ctx context.Context, pod, _, _ string, command []string, in io.Reader, out, errOut io.WriteCloser, _ bool, _ <-chan remotecommand.TerminalSize, _ time.Duration) error {
+	agent, err := e.lab.runningAgent(pod)
+	if err != nil {
+		return err
+	}
+	if len(command) == 0 || command[0] != agentProgramPath {
+		return fmt.Errorf("exec: %q: executable file not found", command)
+	}
+	cmd := exec.CommandContext(ctx, agent.Path(), command[1:]...)
+	cmd.Stdin = in
+	// Not a nil that is no nil: a stream that was not asked for goes nowhere.
+	if out != nil {
+		cmd.Stdout = out
+	}
+	if errOut != nil {
+		cmd.Stderr = errOut
+	}
+	if err := e.host.Start(cmd); err != nil {
+		return err
+	}
+	err = cmd.Wait()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return utilexec.CodeExitError{Err: err, Code: exit.ExitCode()}
+	}
+	return err
+}
