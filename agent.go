@@ -27,7 +27,7 @@ type agentFlags struct {
 
 func newAgentCommand(c *common) *cobra.Command {
 	settings := agentFlags{watched: observability{metricsAddress: ":10249"}}
-	options := node.Options{}
+	options := node.Options{Version: version}
 	cmd := &cobra.Command{
 		Use:   "agent",
 		Short: "Run the node agent: it programs nftables for the virtual IPs and NodePorts",
@@ -88,18 +88,6 @@ func newCleanupCommand() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE:  func(*cobra.Command, []string) error { return node.Cleanup() },
 	}
-}
-
-func newDumpCommand() *cobra.Command {
-	var all bool
-	cmd := &cobra.Command{
-		Use:   "dump",
-		Short: "Print how what the agent on this node believes differs from what the kernel holds",
-		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return node.Dump(cmd.OutOrStdout(), all) },
-	}
-	cmd.Flags().BoolVar(&all, "all", false, "print every element, not only those that differ")
-	return cmd
 }
 
 func newConnectionsCommand() *cobra.Command {

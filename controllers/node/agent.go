@@ -244,7 +244,7 @@ func (a *Agent) lookAtNode() (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	node := computeNode(a.options.NodeName, object)
+	node := proxy.NodeOf(a.options.NodeName, object)
 	node.NodePortAddresses = a.nodePorts.compute(node.NodePortAddresses, local)
 	node.ExternalIPs = a.options.Mode == ModeAll
 	ranges := computeRanges(&a.options, object, a.watcher.serviceRanges())

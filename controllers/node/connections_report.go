@@ -78,7 +78,7 @@ type connectionsAnswer struct {
 	Connections []Connection
 }
 
-func (a *Agent) answerConnections() any {
+func (a *Agent) answerConnections(question) any {
 	if a.counts == nil {
 		return connectionsAnswer{Problem: "the agent on this node does not count connections: start it with --connection-counters"}
 	}
@@ -96,7 +96,7 @@ func PrintConnections(out io.Writer, format string) error {
 		return fmt.Errorf("output format %q is not known: it is text or json", format)
 	}
 	answer := connectionsAnswer{}
-	if err := askLocal(connectionsSocket, &answer); err != nil {
+	if err := askLocal(connectionsSocket, question{}, &answer); err != nil {
 		return err
 	}
 	if answer.Problem != "" {

@@ -7,9 +7,14 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"time"
 
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/servicegroup-dev/servicegroup/internal/agentapi"
 	"github.com/servicegroup-dev/servicegroup/internal/nft"
+	"github.com/servicegroup-dev/servicegroup/internal/proxy"
 	"github.com/servicegroup-dev/servicegroup/internal/ruleset"
 )
 
@@ -20,18 +25,15 @@ const dumpSocket = "@servicegroup-agent"
 // dumpTimeout bounds both sides of a dump.
 const dumpTimeout = 30 * time.Second
 
-// belief is what the agent tells on dumpSocket.
-type belief struct {
-	// Synced says whether the agent knows what the kernel holds. It does not before its first sync
-	// and after a failed one.
-	Synced   bool
-	Layout   nft.Layout
-	Services int
-	Elements []ruleset.Element
+// question is what is asked on a socket of the agent's. On dumpSocket the answer is an agentapi.Dump
+// without the kernel's part.
+type question struct {
+	// Service is the NAMESPACE/NAME to dump; empty for everything.
+	Service string
 }
 
 // serveLocal answers whoever connects to a socket of this network namespace with JSON, until ctx ends.
-func serveLocal(ctx context.Context, address string, answer func() any) error {
+func serveLocal(ctx context.Context, address string, answer func(question) any) error {
 	listener, err := net.Listen("unix", address)
 	if err != nil {
 		return fmt.Errorf("listening for commands (is another agent running on this node?): %w", err)
@@ -45,7 +47,10 @@ func serveLocal(ctx context.Context, address string, answer func() any) error {
 			}
 			// Whoever asked has gone if this fails.
 			_ = conn.SetDeadline(time.Now().Add(dumpTimeout))
-			_ = json.NewEncoder(conn).Encode(answer())
+			var asked question
+			if json.NewDecoder(conn).Decode(&asked) == nil {
+				_ = json.NewEncoder(conn).Encode(answer(asked))
+			}
 			_ = conn.Close()
 		}
 	}()
@@ -53,7 +58,7 @@ func serveLocal(ctx context.Context, address string, answer func() any) error {
 }
 
 // askLocal reads the answer of the agent that runs in this network namespace.
-func askLocal(address string, answer any) error {
+func askLocal(address string, asked question, answer any) error {
 	conn, err := net.Dial("unix", address)
 	if err != nil {
 		return fmt.Errorf("no agent answers in this network namespace; run this on the node, in the agent's pod: %w", err)
@@ -62,60 +67,124 @@ func askLocal(address string, answer any) error {
 	if err := conn.SetDeadline(time.Now().Add(dumpTimeout)); err != nil {
 		return fmt.Errorf("asking the agent: %w", err)
 	}
+	if err := json.NewEncoder(conn).Encode(asked); err != nil {
+		return fmt.Errorf("asking the agent: %w", err)
+	}
 	if err := json.NewDecoder(conn).Decode(answer); err != nil {
 		return fmt.Errorf("reading the agent's answer: %w", err)
 	}
 	return nil
 }
 
-func (a *Agent) believe() any {
+func (a *Agent) believe(asked question) any {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	b := belief{Layout: a.options.layout()}
-	if a.state != nil {
-		b.Synced, b.Services, b.Elements = true, a.state.Len(), a.state.Elements()
+	layout := a.options.layout()
+	d := &agentapi.Dump{
+		Version: a.options.Version, Mode: string(a.options.Mode), Service: asked.Service,
+		Node: a.node, Ranges: a.ranges,
+		Site: agentapi.Site(layout),
 	}
-	return b
+	if a.state == nil {
+		return d
+	}
+	d.Synced, d.Services = true, a.state.Len()
+	if asked.Service == "" {
+		d.Agent = a.state.Elements()
+		return d
+	}
+	namespace, name, _ := strings.Cut(asked.Service, "/")
+	service := types.NamespacedName{Namespace: namespace, Name: name}
+	d.Agent = a.state.ElementsOf(service)
+	d.Conflicts = a.conflictsOf(service)
+	return d
+}
+
+// conflictsOf returns the frontends of a Service that another one has.
+func (a *Agent) conflictsOf(name types.NamespacedName) []agentapi.Conflict {
+	service, endpointSlices, err := a.watcher.service(name)
+	if err != nil || service == nil {
+		return nil
+	}
+	var out []agentapi.Conflict
+	for _, f := range proxy.Build(service, endpointSlices, a.node).Frontends {
+		if holder, taken := a.state.Holder(f.Key); taken && holder != name {
+			out = append(out, agentapi.Conflict{Frontend: f.Key, Holder: holder.String()})
+		}
+	}
+	return out
+}
+
+// DumpOptions say what to dump, and how.
+type DumpOptions struct {
+	// Service is the NAMESPACE/NAME to tell about; empty for everything.
+	Service string
+	// All prints every element as text, not only those that differ.
+	All bool
+	// Output is text, the default, or json, which has every element.
+	Output string
 }
 
 // Dump prints what the agent that runs in this network namespace believes, what the kernel holds, and
-// where they differ; with all, every element.
-func Dump(out io.Writer, all bool) error {
-	believed := &belief{}
-	if err := askLocal(dumpSocket, believed); err != nil {
+// where they differ.
+func Dump(out io.Writer, options DumpOptions) error {
+	if options.Output != "json" && options.Output != "text" && options.Output != "" {
+		return fmt.Errorf("-o %s: give text or json", options.Output)
+	}
+	if options.Service != "" && strings.Count(options.Service, "/") != 1 {
+		return fmt.Errorf("--service %s: give NAMESPACE/NAME", options.Service)
+	}
+	dump, err := observeDump(question{Service: options.Service})
+	if err != nil {
 		return err
 	}
-	tables, err := nft.Open(believed.Layout)
+	if options.Output == "json" {
+		return json.NewEncoder(out).Encode(dump)
+	}
+	return printDump(out, dump, options.All)
+}
+
+// observeDump asks the agent and reads the kernel.
+func observeDump(asked question) (*agentapi.Dump, error) {
+	dump := &agentapi.Dump{}
+	if err := askLocal(dumpSocket, asked, dump); err != nil {
+		return nil, err
+	}
+	tables, err := nft.Open(nft.Layout(dump.Site))
 	if err != nil {
-		return fmt.Errorf("connecting to nftables (this needs CAP_NET_ADMIN): %w", err)
+		return nil, fmt.Errorf("connecting to nftables (this needs CAP_NET_ADMIN): %w", err)
 	}
 	defer tables.Close()
 	found, ok, err := tables.Read()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return printDump(out, believed, found.Elements, ok, all)
+	dump.LayoutFound, dump.Kernel = ok, found.Elements
+	if asked.Service != "" {
+		dump.Kernel = ruleset.Related(found.Elements, dump.Agent)
+	}
+	return dump, nil
 }
 
 // printDump marks elements that only the agent has with +, and those that only the kernel has with -.
-func printDump(out io.Writer, b *belief, kernel []ruleset.Element, layout, all bool) error {
-	difference := ruleset.Diff(kernel, b.Elements)
+func printDump(out io.Writer, d *agentapi.Dump, all bool) error {
+	difference := ruleset.Diff(d.Kernel, d.Agent)
 	var errs []error
 	line := func(format string, args ...any) {
 		_, err := fmt.Fprintf(out, format+"\n", args...)
 		errs = append(errs, err)
 	}
-	line("agent:      %d elements of %d Services", len(b.Elements), b.Services)
+	line("agent:      %d elements of %d Services", len(d.Agent), d.Services)
 	switch {
-	case layout:
-		line("kernel:     %d elements, in the layout this agent makes", len(kernel))
+	case d.LayoutFound:
+		line("kernel:     %d elements, in the layout this agent makes", len(d.Kernel))
 	default:
 		line("kernel:     the tables are missing, or are not in the layout this agent makes")
 	}
 	switch {
-	case !b.Synced:
+	case !d.Synced:
 		line("difference: the agent is about to look at the kernel; ask again")
-	case len(difference.Add)+len(difference.Delete) == 0 && layout:
+	case len(difference.Add)+len(difference.Delete) == 0 && d.LayoutFound:
 		line("difference: none")
 	default:
 		line("difference: %d elements only the agent has (+), %d only the kernel has (-)", len(difference.Add), len(difference.Delete))
@@ -127,8 +196,8 @@ func printDump(out io.Writer, b *belief, kernel []ruleset.Element, layout, all b
 		line("- %s", difference.Delete[i])
 	}
 	if all {
-		for i := range b.Elements {
-			line("  %s", b.Elements[i])
+		for i := range d.Agent {
+			line("  %s", d.Agent[i])
 		}
 	}
 	return errors.Join(errs...)

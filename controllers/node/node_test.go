@@ -22,6 +22,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/servicegroup-dev/servicegroup/api/v1alpha1"
+	"github.com/servicegroup-dev/servicegroup/internal/agentapi"
 	"github.com/servicegroup-dev/servicegroup/internal/proxy"
 	"github.com/servicegroup-dev/servicegroup/internal/ruleset"
 )
@@ -43,11 +44,11 @@ func TestComputeNodeTakesTheFirstInternalAddressOfEachFamily(t *testing.T) {
 			{Type: corev1.NodeHostName, Address: "node1"},
 		}},
 	}
-	node := computeNode("node1", object)
+	node := proxy.NodeOf("node1", object)
 	if want := addrs("192.168.0.1", "fd00::e"); !slices.Equal(node.NodePortAddresses, want) || node.Zone != "zone-a" {
 		t.Errorf("addresses %v in %q, want %v in zone-a", node.NodePortAddresses, node.Zone, want)
 	}
-	if node := computeNode("node1", nil); node.Name != "node1" || len(node.NodePortAddresses) > 0 {
+	if node := proxy.NodeOf("node1", nil); node.Name != "node1" || len(node.NodePortAddresses) > 0 {
 		t.Errorf("without a Node object: %+v", node)
 	}
 }
@@ -192,21 +193,22 @@ func TestDumpShowsWhatDiffers(t *testing.T) {
 	vip := func(addr string) ruleset.Element {
 		return ruleset.Element{Map: ruleset.VirtualIPs, Key: proxy.Key{Addr: netip.MustParseAddr(addr)}}
 	}
-	believed := &belief{Synced: true, Services: 1, Elements: []ruleset.Element{vip("10.96.0.1"), vip("10.96.0.2")}}
+	believed := &agentapi.Dump{Synced: true, Services: 1, Agent: []ruleset.Element{vip("10.96.0.1"), vip("10.96.0.2")}}
 	for _, test := range []struct {
 		name        string
 		kernel      []ruleset.Element
 		layout, all bool
 		want, not   string
 	}{
-		{"equal", believed.Elements, true, false, "difference: none", "10.96.0.1"},
-		{"all", believed.Elements, true, true, "  virtual-ips: 10.96.0.1", "+ "},
-		{"one missing", believed.Elements[:1], true, false, "+ virtual-ips: 10.96.0.2", "10.96.0.1"},
-		{"one too many", append(slices.Clone(believed.Elements), vip("10.96.0.3")), true, false, "- virtual-ips: 10.96.0.3", "+ "},
+		{"equal", believed.Agent, true, false, "difference: none", "10.96.0.1"},
+		{"all", believed.Agent, true, true, "  virtual-ips: 10.96.0.1", "+ "},
+		{"one missing", believed.Agent[:1], true, false, "+ virtual-ips: 10.96.0.2", "10.96.0.1"},
+		{"one too many", append(slices.Clone(believed.Agent), vip("10.96.0.3")), true, false, "- virtual-ips: 10.96.0.3", "+ "},
 		{"another layout", nil, false, false, "not in the layout", "difference: none"},
 	} {
 		var out strings.Builder
-		if err := printDump(&out, believed, test.kernel, test.layout, test.all); err != nil {
+		believed.Kernel, believed.LayoutFound = test.kernel, test.layout
+		if err := printDump(&out, believed, test.all); err != nil {
 			t.Fatal(err)
 		}
 		if !strings.Contains(out.String(), test.want) || strings.Contains(out.String(), test.not) {

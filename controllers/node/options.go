@@ -57,6 +57,9 @@ type Options struct {
 	// Registerer takes the agent's metrics. Default: a registry of its own.
 	Registerer prometheus.Registerer
 
+	// Version is what the agent says of itself when asked.
+	Version string
+
 	// Log is where the agent logs to. Default: nowhere.
 	Log logr.Logger
 }

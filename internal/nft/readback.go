@@ -89,7 +89,7 @@ func (t *Tables) checkLayout(f *family) (learners []ruleset.Chain, ok bool, err 
 		delete(rules, spec.name)
 	}
 	for name, count := range rules {
-		chain := chainByName(name)
+		chain := ruleset.ChainNamed(name)
 		if chain.Kind != ruleset.Learn || count != len(learnSpec(chain).rules) {
 			return nil, false, nil
 		}
@@ -278,7 +278,7 @@ func (d *decoder) visit(raw rawElement) {
 		end, _ := netip.AddrFromSlice(raw.keyEnd[n+8 : 2*n+8])
 		e.Prefix = prefixOf(start, end)
 	}
-	e.Chain = chainByName(string(raw.chain))
+	e.Chain = ruleset.ChainNamed(string(raw.chain))
 	d.out = append(d.out, e)
 }
 
@@ -328,27 +328,3 @@ func prefixOf(first, last netip.Addr) netip.Prefix {
 	}
 	return netip.Prefix{}
 }
-
-func chainByName(name string) ruleset.Chain {
-	if c, ok := chainsByName[name]; ok {
-		return c
-	}
-	var seconds uint32
-	if n, err := fmt.Sscanf(name, "learn-%ds", &seconds); err == nil && n == 1 {
-		return ruleset.Chain{Kind: ruleset.Learn, N: seconds}
-	}
-	return ruleset.Chain{}
-}
-
-// chainsByName are the chains that elements lead to, but for those that learn.
-var chainsByName = func() map[string]ruleset.Chain {
-	chains := map[string]ruleset.Chain{"": {}}
-	for _, kind := range []ruleset.ChainKind{ruleset.CheckSources, ruleset.Affinity, ruleset.Local, ruleset.Rejecting, ruleset.Dropping} {
-		c := ruleset.Chain{Kind: kind}
-		chains[c.Name()] = c
-	}
-	for c, name := range pickNames {
-		chains[name] = c
-	}
-	return chains
-}()

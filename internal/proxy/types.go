@@ -44,11 +44,30 @@ func (p Protocol) String() string {
 	return fmt.Sprintf("protocol %d", uint8(p))
 }
 
+// MarshalText writes the name that String gives.
+func (p Protocol) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
+
+// UnmarshalText reads what MarshalText writes.
+func (p *Protocol) UnmarshalText(text []byte) error {
+	for _, known := range []Protocol{TCP, UDP, SCTP} {
+		if string(text) == known.String() {
+			*p = known
+			return nil
+		}
+	}
+	var number uint8
+	if _, err := fmt.Sscanf(string(text), "protocol %d", &number); err != nil {
+		return fmt.Errorf("protocol %q is not known: it is tcp, udp or sctp", text)
+	}
+	*p = Protocol(number)
+	return nil
+}
+
 // Key identifies a frontend: the address, protocol and port a client connects to.
 type Key struct {
-	Addr     netip.Addr
-	Port     uint16
-	Protocol Protocol
+	Addr     netip.Addr `json:"address"`
+	Port     uint16     `json:"port,omitzero"`
+	Protocol Protocol   `json:"protocol,omitzero"`
 }
 
 func (k Key) String() string {
@@ -62,8 +81,8 @@ func (k Key) Compare(other Key) int {
 
 // Endpoint is where a connection is sent: the address and port of a pod.
 type Endpoint struct {
-	Addr netip.Addr
-	Port uint16
+	Addr netip.Addr `json:"address"`
+	Port uint16     `json:"port"`
 }
 
 func (e Endpoint) String() string { return netip.AddrPortFrom(e.Addr, e.Port).String() }
@@ -158,11 +177,11 @@ type Service struct {
 
 // Node is what is known of the node the proxy runs on.
 type Node struct {
-	Name string
-	Zone string
+	Name string `json:"name"`
+	Zone string `json:"zone,omitempty"`
 	// NodePortAddresses are the node's addresses that answer on NodePorts.
-	NodePortAddresses []netip.Addr
+	NodePortAddresses []netip.Addr `json:"nodePortAddresses,omitempty"`
 	// ExternalIPs says whether spec.externalIPs are served. Whoever may write Services can take over
 	// any address with them (CVE-2020-8554), so this is for clusters whose proxy does so already.
-	ExternalIPs bool
+	ExternalIPs bool `json:"externalIPs,omitempty"`
 }

@@ -130,17 +130,17 @@ func (c Chain) Name() string {
 
 // Element is an element of one of the maps. Only the fields its map has are set.
 type Element struct {
-	Map Map
+	Map Map `json:"map"`
 	// Key is the frontend; sets of addresses use only its address.
-	Key proxy.Key
+	Key proxy.Key `json:"frontend,omitzero"`
 	// Slot is the slot of an endpoint.
-	Slot uint32
+	Slot uint32 `json:"slot,omitzero"`
 	// Endpoint is the data of the endpoint maps, and part of the key of Connections.
-	Endpoint proxy.Endpoint
+	Endpoint proxy.Endpoint `json:"endpoint,omitzero"`
 	// Chain is the data of the frontend maps.
-	Chain Chain
+	Chain Chain `json:"chain,omitzero"`
 	// Prefix is the element of the sets of ranges.
-	Prefix netip.Prefix
+	Prefix netip.Prefix `json:"range,omitzero"`
 }
 
 func (e Element) String() string {

@@ -64,12 +64,12 @@ func NewCountingState() *State {
 // Ranges are the address ranges the node tells apart.
 type Ranges struct {
 	// Pods are the ranges of pod addresses, whose connections escape policy Local.
-	Pods []netip.Prefix
+	Pods []netip.Prefix `json:"pods,omitempty"`
 	// Inside are the ranges whose connections to a virtual IP are not masqueraded.
-	Inside []netip.Prefix
+	Inside []netip.Prefix `json:"inside,omitempty"`
 	// Services are the ranges of virtual IPs: a packet to an address of theirs that no Service has
 	// is dropped instead of leaving by the default route.
-	Services []netip.Prefix
+	Services []netip.Prefix `json:"services,omitempty"`
 }
 
 func (r *Ranges) byMap() map[Map][]netip.Prefix {
@@ -145,10 +145,27 @@ func estimate(services map[types.NamespacedName]*proxy.Service) int {
 func (s *State) Len() int { return len(s.services) }
 
 // Elements returns every element the tables hold, sorted.
-func (s *State) Elements() []Element {
+func (s *State) Elements() []Element { return s.elements(s.services) }
+
+// ElementsOf returns the elements that one Service has, and the ranges, sorted.
+func (s *State) ElementsOf(name types.NamespacedName) []Element {
+	one := map[types.NamespacedName]*committed{}
+	if c := s.services[name]; c != nil {
+		one[name] = c
+	}
+	return s.elements(one)
+}
+
+// Holder returns the Service that has a frontend.
+func (s *State) Holder(key proxy.Key) (types.NamespacedName, bool) {
+	name, found := s.owners[key]
+	return name, found
+}
+
+func (s *State) elements(services map[types.NamespacedName]*committed) []Element {
 	u := &updater{State: NewState(), conflicts: map[proxy.Key]types.NamespacedName{}}
 	u.counted = s.counted
-	for name, c := range s.services {
+	for name, c := range services {
 		service := proxy.Service{VirtualIPs: c.virtualIPs, LocalEndpoints: c.locals}
 		for _, f := range c.frontends {
 			service.Frontends = append(service.Frontends, f.Frontend)

@@ -1,0 +1,21 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/servicegroup-dev/servicegroup/controllers/node"
+)
+
+func newDumpCommand() *cobra.Command {
+	options := node.DumpOptions{}
+	cmd := &cobra.Command{
+		Use:   "dump",
+		Short: "Print how what the agent on this node believes differs from what the kernel holds",
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return node.Dump(cmd.OutOrStdout(), options) },
+	}
+	cmd.Flags().BoolVar(&options.All, "all", false, "print every element as text, not only those that differ")
+	cmd.Flags().StringVar(&options.Service, "service", "", "tell about this Service only, NAMESPACE/NAME")
+	cmd.Flags().StringVarP(&options.Output, "output", "o", "text", "text or json")
+	return cmd
+}
