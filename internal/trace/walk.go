@@ -1,0 +1,275 @@
+package trace
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/servicegroup-dev/servicegroup/internal/agentapi"
+	"github.com/servicegroup-dev/servicegroup/internal/proxy"
+	"github.com/servicegroup-dev/servicegroup/internal/ruleset"
+)
+
+// Packet is the first packet of a connection, as it arrives on a node.
+type Packet struct {
+	Source netip.Addr
+	To     proxy.Key
+	// FromNode says that the node itself sends it.
+	FromNode bool
+	// FromLocalPod says that a pod of this node sends it, so that it comes in by the pods' interface.
+	FromLocalPod bool
+}
+
+// Verdict is what becomes of a connection.
+type Verdict string
+
+const (
+	// Sent: it goes to one of the endpoints.
+	Sent Verdict = "sent"
+	// Rejected: it is refused, so that the client knows at once.
+	Rejected Verdict = "rejected"
+	// Dropped: the client gets no answer.
+	Dropped Verdict = "dropped"
+	// Untouched: the tables have nothing to say to it.
+	Untouched Verdict = "untouched"
+)
+
+// Step is one check that the packet meets.
+type Step struct {
+	Check   string `json:"check"`
+	Finding string `json:"finding"`
+}
+
+// Choice is an endpoint that the connection may reach.
+type Choice struct {
+	Endpoint proxy.Endpoint `json:"endpoint"`
+	// Share is how likely it is, from 0 to 1.
+	Share float64 `json:"share"`
+	// Masqueraded is why the endpoint sees the node's address in place of the client's; empty if
+	// it sees the client's.
+	Masqueraded string `json:"masqueraded,omitempty"`
+}
+
+// Way is the way of a packet.
+type Way struct {
+	Steps   []Step  `json:"steps"`
+	Verdict Verdict `json:"verdict"`
+	// Choices are sorted by endpoint.
+	Choices []Choice `json:"choices,omitempty"`
+	// AffinitySeconds is how long the client keeps its endpoint; 0 if it does not.
+	AffinitySeconds uint32 `json:"affinitySeconds,omitempty"`
+}
+
+// tables are elements, ready to be looked up.
+type tables struct {
+	chains    map[ruleset.Map]map[proxy.Key]ruleset.Chain
+	endpoints map[ruleset.Map]map[proxy.Key][]proxy.Endpoint
+	ranges    map[ruleset.Map][]netip.Prefix
+	// sources are the source ranges of frontends.
+	sources map[proxy.Key][]netip.Prefix
+}
+
+func index(elements []ruleset.Element) *tables {
+	t := &tables{
+		chains: map[ruleset.Map]map[proxy.Key]ruleset.Chain{}, endpoints: map[ruleset.Map]map[proxy.Key][]proxy.Endpoint{},
+		ranges: map[ruleset.Map][]netip.Prefix{}, sources: map[proxy.Key][]netip.Prefix{},
+	}
+	for _, e := range elements {
+		switch e.Map {
+		case ruleset.Endpoints, ruleset.InsideEndpoints:
+			if t.endpoints[e.Map] == nil {
+				t.endpoints[e.Map] = map[proxy.Key][]proxy.Endpoint{}
+			}
+			t.endpoints[e.Map][e.Key] = append(t.endpoints[e.Map][e.Key], e.Endpoint)
+		case ruleset.PodSources, ruleset.InsideSources, ruleset.ServiceRanges:
+			t.ranges[e.Map] = append(t.ranges[e.Map], e.Prefix)
+		case ruleset.SourceRanges:
+			t.sources[e.Key] = append(t.sources[e.Key], e.Prefix)
+		default:
+			if t.chains[e.Map] == nil {
+				t.chains[e.Map] = map[proxy.Key]ruleset.Chain{}
+			}
+			t.chains[e.Map][e.Key] = e.Chain
+		}
+	}
+	return t
+}
+
+func (t *tables) has(m ruleset.Map, key proxy.Key) bool {
+	_, found := t.chains[m][key]
+	return found
+}
+
+func (t *tables) within(m ruleset.Map, addr netip.Addr) bool { return contains(t.ranges[m], addr) }
+
+func contains(ranges []netip.Prefix, addr netip.Addr) bool {
+	return slices.ContainsFunc(ranges, func(p netip.Prefix) bool { return p.Contains(addr) })
+}
+
+// walker is one packet on its way.
+type walker struct {
+	*tables
+	site agentapi.Site
+	p    Packet
+	way  Way
+}
+
+// Walk follows a packet through tables with these elements.
+func Walk(elements []ruleset.Element, site agentapi.Site, p Packet) Way {
+	w := &walker{tables: index(elements), site: site, p: p}
+	chain, found := w.chains[ruleset.Frontends][p.To]
+	if !found {
+		w.refuse()
+		return w.way
+	}
+	w.note("address", "%s is a frontend (%s)", p.To, chain.Name())
+	w.follow(chain)
+	return w.way
+}
+
+func (w *walker) note(check, format string, args ...any) {
+	w.way.Steps = append(w.way.Steps, Step{Check: check, Finding: fmt.Sprintf(format, args...)})
+}
+
+// refuse is what a packet meets that no frontend answers.
+func (w *walker) refuse() {
+	switch {
+	case w.has(ruleset.VirtualIPs, proxy.Key{Addr: w.p.To.Addr}):
+		w.note("address", "%s is a virtual IP, but port %d/%s is none of its frontends: refused", w.p.To.Addr, w.p.To.Port, w.p.To.Protocol)
+		w.way.Verdict = Rejected
+	case w.within(ruleset.ServiceRanges, w.p.To.Addr):
+		w.note("address", "no Service has %s, which is in a range of virtual IPs: dropped", w.p.To.Addr)
+		w.way.Verdict = Dropped
+	default:
+		w.note("address", "%s is no frontend here: the packet goes on as it is", w.p.To)
+		w.way.Verdict = Untouched
+	}
+}
+
+// follow goes where a chain leads.
+func (w *walker) follow(chain ruleset.Chain) {
+	switch chain.Kind {
+	case ruleset.CheckSources:
+		if ranges := w.sources[w.p.To]; !contains(ranges, w.p.Source) {
+			w.note("source range", "%s is in none of %v: dropped", w.p.Source, ranges)
+			w.way.Verdict = Dropped
+			return
+		}
+		w.note("source range", "%s may come: it is in one of %v", w.p.Source, w.sources[w.p.To])
+		w.next(ruleset.CheckedFrontends)
+	case ruleset.Affinity:
+		learn := w.chains[ruleset.AffinityLearners][w.p.To]
+		w.way.AffinitySeconds = learn.N
+		w.note("affinity", "ClientIP: who connected within the last %d seconds keeps its endpoint; others go on", learn.N)
+		w.next(ruleset.AffinityFrontends)
+	case ruleset.Local:
+		w.policy()
+	case ruleset.Pick:
+		w.choose(ruleset.Endpoints)
+	case ruleset.InsidePick:
+		w.choose(ruleset.InsideEndpoints)
+	case ruleset.Rejecting:
+		w.note("endpoints", "there is none: refused")
+		w.way.Verdict = Rejected
+	case ruleset.Dropping:
+		w.note("endpoints", "none that the traffic policy allows: dropped")
+		w.way.Verdict = Dropped
+	default:
+		w.note("address", "leads to a chain that this version does not know")
+		w.way.Verdict = Untouched
+	}
+}
+
+// next goes on with the frontend's element in another map.
+func (w *walker) next(m ruleset.Map) {
+	chain, found := w.chains[m][w.p.To]
+	if !found {
+		w.note("address", "the frontend has no element in %s: the packet goes on as it is", m)
+		w.way.Verdict = Untouched
+		return
+	}
+	w.follow(chain)
+}
+
+// policy is externalTrafficPolicy Local.
+func (w *walker) policy() {
+	switch {
+	case w.p.FromNode:
+		w.note("policy", "externalTrafficPolicy Local does not bind the node itself: every endpoint may serve it")
+	case w.isLocalPod(), w.within(ruleset.PodSources, w.p.Source):
+		w.note("policy", "externalTrafficPolicy Local does not bind pods: every endpoint may serve them")
+	default:
+		w.note("policy", "externalTrafficPolicy Local: endpoints on this node only")
+		w.next(ruleset.OutsideFrontends)
+		return
+	}
+	w.next(ruleset.InsideFrontends)
+}
+
+// isLocalPod says whether the packet comes in by an interface by which pods are told.
+func (w *walker) isLocalPod() bool { return w.site.PodInterface != "" && w.p.FromLocalPod }
+
+// choose is a pick chain: every slot in use is as likely as the others, to within 0.7 % of itself.
+func (w *walker) choose(m ruleset.Map) {
+	slots := w.endpoints[m][w.p.To]
+	if len(slots) == 0 {
+		w.note("endpoints", "the frontend has no element in %s: the packet goes on as it is", m)
+		w.way.Verdict = Untouched
+		return
+	}
+	count := map[proxy.Endpoint]int{}
+	for _, ep := range slots {
+		count[ep]++
+	}
+	for ep, n := range count {
+		w.way.Choices = append(w.way.Choices, Choice{
+			Endpoint: ep, Share: float64(n) / float64(len(slots)), Masqueraded: w.masqueraded(ep),
+		})
+	}
+	slices.SortFunc(w.way.Choices, func(a, b Choice) int { return cmp.Or(a.Endpoint.Compare(b.Endpoint)) })
+	w.note("endpoints", "one of %d is drawn", len(count))
+	w.note("masquerade", "%s", masqueradeFinding(w.way.Choices))
+	w.way.Verdict = Sent
+}
+
+// masqueraded is chain masquerading for a connection to one endpoint.
+func (w *walker) masqueraded(ep proxy.Endpoint) string {
+	switch {
+	case w.p.Source == ep.Addr && w.has(ruleset.LocalEndpoints, proxy.Key{Addr: ep.Addr}):
+		return "the endpoint is the client itself (hairpin)"
+	case w.has(ruleset.VirtualIPs, proxy.Key{Addr: w.p.To.Addr}):
+		switch {
+		case !w.site.MasqueradeAll && w.isLocalPod(), w.within(ruleset.InsideSources, w.p.Source):
+			return ""
+		case w.site.MasqueradeAll:
+			return "the agent masquerades every connection to a virtual IP (--masquerade-all)"
+		}
+		return "the client is outside the pods' ranges"
+	case w.has(ruleset.MasqueradeFrontends, w.p.To):
+		return "the endpoint may be on another node and must answer through this one (externalTrafficPolicy Cluster)"
+	case w.p.FromNode && w.has(ruleset.MasqueradeNodeFrontends, w.p.To):
+		return "the node itself is the client"
+	}
+	return ""
+}
+
+// masqueradeFinding says it for all choices together, or for those it is true of.
+func masqueradeFinding(choices []Choice) string {
+	reasons := map[string]int{}
+	for _, c := range choices {
+		reasons[c.Masqueraded]++
+	}
+	if len(reasons) == 1 {
+		if reason := choices[0].Masqueraded; reason != "" {
+			return "yes: " + reason
+		}
+		return "no: the endpoint sees the client's address"
+	}
+	for _, c := range choices {
+		if c.Masqueraded != "" {
+			return fmt.Sprintf("for %s only: %s", c.Endpoint, c.Masqueraded)
+		}
+	}
+	return ""
+}
