@@ -91,9 +91,10 @@ bench-operator: tools-bench build ## Measure the operator beside kube-controller
 ##@ Develop
 
 .PHONY: build
-build: ## Build bin/servicegroup, the operator and node agent, and bin/kubectl-servicegroup, the kubectl plugin.
+build: ## Build bin/servicegroup, the operator and node agent, and the kubectl plugin under the names kubectl looks for.
 	@CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/servicegroup .
 	@CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/kubectl-servicegroup ./cmd/kubectl-servicegroup
+	@for name in kubectl-svcg kubectl_complete-servicegroup kubectl_complete-svcg; do ln -sf kubectl-servicegroup bin/$$name; done
 
 .PHONY: generate
 generate: bin/controller-gen bin/crd-ref-docs ## Generate deep copies, the CRD, the manager's role, docs/reference.md, and what the chart shares with config/.

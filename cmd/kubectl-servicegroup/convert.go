@@ -15,9 +15,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
-	"k8s.io/cli-runtime/pkg/genericclioptions"
-	"k8s.io/cli-runtime/pkg/genericiooptions"
-	"k8s.io/client-go/kubernetes"
 	"sigs.k8s.io/yaml"
 
 	"github.com/servicegroup-dev/servicegroup/api/v1alpha1"
@@ -34,14 +31,13 @@ const convertExample = `  # What Service web would be as a ServiceGroup; warning
   kubectl servicegroup convert -f service.yaml`
 
 type convertOptions struct {
-	genericiooptions.IOStreams
-	config *genericclioptions.ConfigFlags
+	*plugin
 	file   string
 	output string
 }
 
-func newConvertCommand(streams genericiooptions.IOStreams) *cobra.Command {
-	o := &convertOptions{IOStreams: streams, config: genericclioptions.NewConfigFlags(true)}
+func newConvertCommand(p *plugin) *cobra.Command {
+	o := &convertOptions{plugin: p}
 	cmd := &cobra.Command{
 		Use:     "convert (svc/NAME | -f FILE)",
 		Short:   "Print the ServiceGroup that is equivalent to a Service",
@@ -68,7 +64,6 @@ func newConvertCommand(streams genericiooptions.IOStreams) *cobra.Command {
 	}
 	cmd.Flags().StringVarP(&o.file, "filename", "f", "", "file with the Service, or - for standard input, instead of a Service of the cluster")
 	cmd.Flags().StringVarP(&o.output, "output", "o", "yaml", "yaml or json")
-	o.config.AddFlags(cmd.Flags())
 	return cmd
 }
 
@@ -81,25 +76,16 @@ func (o *convertOptions) services(ctx context.Context, args []string) ([]corev1.
 	if err != nil {
 		return nil, err
 	}
-	namespace, _, err := o.config.ToRawKubeConfigLoader().Namespace()
+	c, err := o.connect()
 	if err != nil {
-		return nil, fmt.Errorf("reading the kubeconfig, name one with --kubeconfig: %w", err)
+		return nil, err
 	}
-	config, err := o.config.ToRESTConfig()
-	if err != nil {
-		return nil, fmt.Errorf("reading the kubeconfig, name one with --kubeconfig: %w", err)
-	}
-	config.UserAgent = "kubectl-servicegroup/" + version
-	client, err := kubernetes.NewForConfig(config)
-	if err != nil {
-		return nil, fmt.Errorf("connecting to the API server: %w", err)
-	}
-	svc, err := client.CoreV1().Services(namespace).Get(ctx, name, metav1.GetOptions{})
+	svc, err := c.CoreV1().Services(c.namespace).Get(ctx, name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
-		return nil, fmt.Errorf("there is no Service %s in namespace %s; kubectl get services -n %s lists those there are", name, namespace, namespace)
+		return nil, fmt.Errorf("there is no Service %s in namespace %s; kubectl get services -n %s lists those there are", name, c.namespace, c.namespace)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("getting Service %s of namespace %s: %w", name, namespace, err)
+		return nil, c.complain("getting Service "+name+" of namespace "+c.namespace, err)
 	}
 	svc.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "Service"}
 	return []corev1.Service{*svc}, nil

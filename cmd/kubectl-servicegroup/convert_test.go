@@ -83,7 +83,7 @@ current-context: test
 		"a list":               {args: []string{"convert", "-f", "-"}, input: `{"apiVersion":"v1","kind":"List","items":[` + web + `]}`, out: webGroup, err: warning},
 		"one of several":       {args: []string{"convert", "-f", list}, status: 1, out: webGroup, err: "error: Service bare: spec.selector is empty"},
 		"no such Service":      {args: []string{"convert", "svc/nope"}, status: 1, err: "error: there is no Service nope in namespace shop; kubectl get services -n shop lists those there are\n"},
-		"forbidden":            {args: []string{"convert", "svc/secret"}, status: 1, err: `error: getting Service secret of namespace shop: services "secret" is forbidden`},
+		"forbidden":            {args: []string{"convert", "svc/secret"}, status: 1, err: `error: getting Service secret of namespace shop: you may not: services "secret" is forbidden; ask who runs the cluster`},
 		"no such file":         {args: []string{"convert", "-f", filepath.Join(dir, "nope")}, status: 1, err: "error: reading the Service: open "},
 		"file without one":     {args: []string{"convert", "-f", "-"}, input: other, status: 1, err: "error: - holds no Service; give a file with an object of kind Service\n"},
 		"file that is no YAML": {args: []string{"convert", "-f", "-"}, input: "{", status: 1, err: "error: reading -, which should be YAML or JSON: "},

@@ -14,6 +14,7 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 )
 
@@ -22,7 +23,7 @@ var version = "development"
 
 func main() {
 	streams := genericiooptions.IOStreams{In: os.Stdin, Out: os.Stdout, ErrOut: os.Stderr}
-	os.Exit(run(streams, os.Args[1:]))
+	os.Exit(run(streams, commandLine(os.Args)))
 }
 
 // run runs the command line and returns the exit status.
@@ -32,26 +33,10 @@ func run(streams genericiooptions.IOStreams, args []string) int {
 	command := newCommand(streams)
 	command.SetArgs(args)
 	err := command.ExecuteContext(ctx)
-	if err != nil {
+	if err != nil && !errors.Is(err, errFailed) {
 		fmt.Fprintln(streams.ErrOut, "error:", err)
 	}
 	return statusOf(err)
-}
-
-// misuse is an error of the command line.
-type misuse struct{ error }
-
-func misusef(format string, args ...any) error { return misuse{fmt.Errorf(format, args...)} }
-
-func statusOf(err error) int {
-	var wrong misuse
-	switch {
-	case err == nil:
-		return 0
-	case errors.As(err, &wrong):
-		return 2
-	}
-	return 1
 }
 
 func newCommand(streams genericiooptions.IOStreams) *cobra.Command {
@@ -76,7 +61,9 @@ func newCommand(streams genericiooptions.IOStreams) *cobra.Command {
 	root.SetIn(streams.In)
 	root.SetOut(streams.Out)
 	root.SetErr(streams.ErrOut)
-	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(newConvertCommand(streams))
+	p := &plugin{IOStreams: streams, config: genericclioptions.NewConfigFlags(true)}
+	p.config.AddFlags(root.PersistentFlags())
+	root.PersistentFlags().StringVar(&p.agentNamespace, "agent-namespace", "", "namespace in which to look for the agents; default: all")
+	root.AddCommand(newStatusCommand(p), newExplainCommand(p), newTraceCommand(p), newConvertCommand(p))
 	return root
 }

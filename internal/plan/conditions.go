@@ -136,9 +136,9 @@ func portsWithoutEndpoint(o Outcome) []string {
 // so that the message stays the same while pods come and go.
 func whyNotReady(o Outcome, port *v1alpha1.Port) []string {
 	var why []string
-	for _, group := range o.Served.groupsOf(port) {
+	for _, group := range o.Served.GroupsOf(port) {
 		at := slices.IndexFunc(o.Members, func(m Membership) bool { return m.Group == group })
-		target, _ := targetOf(port, group)
+		target, _ := TargetOf(port, group)
 		switch {
 		case at >= 0 && o.Members[at].External != nil:
 			why = append(why, whyExternalNotReady(&o.Members[at]))

@@ -49,7 +49,7 @@ func exposedService(sg *v1alpha1.ServiceGroup, main *corev1.Service, served Serv
 		spec.WithPublishNotReadyAddresses(true)
 	}
 	for i := range served.Ports {
-		target, ok := targetOf(&served.Ports[i], group)
+		target, ok := TargetOf(&served.Ports[i], group)
 		if !ok {
 			continue
 		}

@@ -135,7 +135,7 @@ func (s Served) CheckedPorts(group *v1alpha1.Group) []uint16 {
 	}
 	var ports []uint16
 	for i := range s.Ports {
-		target, ok := targetOf(&s.Ports[i], group.Name)
+		target, ok := TargetOf(&s.Ports[i], group.Name)
 		if ok && protocolOf(&s.Ports[i]) == corev1.ProtocolTCP {
 			ports = append(ports, uint16(target.IntVal))
 		}

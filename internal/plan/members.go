@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/labels"
 )
 
 // Nodes are the nodes that exist, by name.
@@ -60,9 +59,7 @@ func Members(svc *corev1.Service, served Served, observed Observed) ([]Membershi
 			continue
 		}
 		for i := range selectors {
-			if selectors[i].Matches(labels.Set(pod.Labels)) {
-				members[i].add(pod, observed.Nodes[pod.Spec.NodeName] != nil || svc.Spec.PublishNotReadyAddresses)
-			}
+			members[i].add(pod, StandingOf(svc, selectors[i], pod, observed.Nodes))
 		}
 	}
 	return members, nil
@@ -73,18 +70,20 @@ func MembersOf(served Served, members []Membership) []Membership {
 	return slices.DeleteFunc(slices.Clone(members), func(m Membership) bool { return !served.has(m.Group) })
 }
 
-func (m *Membership) add(pod *corev1.Pod, placed bool) {
+func (m *Membership) add(pod *corev1.Pod, standing Standing) {
+	if standing == NotSelected {
+		return
+	}
 	m.Matched++
-	if !routable(pod) {
+	switch standing {
+	case BadAddress:
 		m.LeftOut++
-		return
-	}
-	if !placed {
-		return
-	}
-	m.Pods = append(m.Pods, pod)
-	if Ready(pod) {
+	case Serving:
 		m.Ready++
+		m.Pods = append(m.Pods, pod)
+	case Terminating, NotReady:
+		m.Pods = append(m.Pods, pod)
+	default: // it is on no node
 	}
 }
 

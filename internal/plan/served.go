@@ -102,19 +102,19 @@ func (s Served) Only(group string) Served {
 	return out
 }
 
-// groupsOf are the names of the groups a port leads to, in the order of the spec.
-func (s Served) groupsOf(port *v1alpha1.Port) []string {
+// GroupsOf are the names of the groups a port leads to, in the order of the spec.
+func (s Served) GroupsOf(port *v1alpha1.Port) []string {
 	var names []string
 	for i := range s.Groups {
-		if _, ok := targetOf(port, s.Groups[i].Name); ok {
+		if _, ok := TargetOf(port, s.Groups[i].Name); ok {
 			names = append(names, s.Groups[i].Name)
 		}
 	}
 	return names
 }
 
-// targetOf is the port on the pods of a group, and whether the port leads to that group at all.
-func targetOf(port *v1alpha1.Port, group string) (intstr.IntOrString, bool) {
+// TargetOf is the port on the pods of a group, and whether the port leads to that group at all.
+func TargetOf(port *v1alpha1.Port, group string) (intstr.IntOrString, bool) {
 	target := targetPortOf(port)
 	if len(port.Backends) == 0 {
 		return target, true

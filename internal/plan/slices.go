@@ -35,7 +35,7 @@ func GroupService(svc *corev1.Service, served Served, group string) *corev1.Serv
 	}
 	for i := range served.Ports {
 		port := &served.Ports[i]
-		target, ok := targetOf(port, group)
+		target, ok := TargetOf(port, group)
 		if !ok {
 			continue
 		}

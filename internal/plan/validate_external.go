@@ -32,7 +32,7 @@ func validateNumbers(spec *v1alpha1.ServiceGroupSpec, group string, path *field.
 	var problems []Problem
 	for i := range spec.Ports {
 		port, at := &spec.Ports[i], path.Index(i)
-		target, ok := targetOf(port, group)
+		target, ok := TargetOf(port, group)
 		if !ok || target.Type != intstr.String {
 			continue
 		}

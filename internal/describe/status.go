@@ -1,0 +1,250 @@
+package describe
+
+import (
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/servicegroup-dev/servicegroup/api/v1alpha1"
+	"github.com/servicegroup-dev/servicegroup/internal/plan"
+)
+
+// Status is the state of a ServiceGroup.
+type Status struct {
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+	Type      string `json:"type"`
+	Dataplane string `json:"dataplane"`
+	// ClusterIPs, External and DNS are its addresses and its name.
+	ClusterIPs   []string `json:"clusterIPs,omitempty"`
+	External     []string `json:"external,omitempty"`
+	DNS          string   `json:"dns"`
+	ExternalName string   `json:"externalName,omitempty"`
+	Affinity     string   `json:"sessionAffinity,omitempty"`
+	Policies     []string `json:"trafficPolicies,omitempty"`
+
+	Ports    []PortStatus  `json:"ports,omitempty"`
+	Groups   []GroupStatus `json:"groups,omitempty"`
+	Agents   *AgentStatus  `json:"agents,omitempty"`
+	Problems []Problem     `json:"problems,omitempty"`
+	Unread   []string      `json:"unread,omitempty"`
+}
+
+// PortStatus is a port of the entry point.
+type PortStatus struct {
+	Name     string   `json:"name,omitempty"`
+	Port     int32    `json:"port"`
+	Protocol string   `json:"protocol"`
+	NodePort int32    `json:"nodePort,omitempty"`
+	Targets  []Target `json:"targets"`
+}
+
+// Target is where a port leads.
+type Target struct {
+	Group      string `json:"group"`
+	TargetPort string `json:"targetPort"`
+}
+
+// GroupStatus is a group of pods.
+type GroupStatus struct {
+	Name     string `json:"name"`
+	Selector string `json:"selector,omitempty"`
+	// Matched pods have an address and have not finished; Ready ones take new connections.
+	Matched   int32      `json:"matched"`
+	Ready     int32      `json:"ready"`
+	Endpoints []Endpoint `json:"endpoints,omitempty"`
+}
+
+// AgentStatus is how far the agents are.
+type AgentStatus struct {
+	// Programmed and Behind are the nodes that have, or do not have yet, what is written.
+	Programmed []string `json:"programmed,omitempty"`
+	Behind     []string `json:"behind,omitempty"`
+	// Silent are the nodes whose agent is down, or that have none.
+	Silent []string `json:"silent,omitempty"`
+}
+
+// Problem is something wrong, and what to do about it.
+type Problem struct {
+	What   string `json:"what"`
+	Remedy string `json:"remedy,omitempty"`
+}
+
+// StatusOf computes the state of a ServiceGroup.
+func StatusOf(o *Observed) Status {
+	spec := &o.Group.Spec
+	s := Status{
+		Namespace: o.Group.Namespace, Name: o.Group.Name, Type: string(typeOf(o)), Dataplane: string(spec.Dataplane),
+		DNS:      o.Group.Name + "." + o.Group.Namespace + ".svc",
+		Affinity: affinityOf(spec), Policies: policiesOf(spec), Unread: o.Unread,
+	}
+	if s.Dataplane == "" {
+		s.Dataplane = string(v1alpha1.DataplaneAgent)
+	}
+	s.addAddresses(o)
+	served := o.served()
+	s.addPorts(o, served)
+	for i := range served.Groups {
+		s.Groups = append(s.Groups, groupStatus(o, &served.Groups[i]))
+	}
+	if o.Service != nil && plan.HandedToAgents(o.Service) {
+		s.Agents = agentStatus(o)
+	}
+	s.Problems = problemsOf(o, &s)
+	return s
+}
+
+func typeOf(o *Observed) corev1.ServiceType {
+	switch {
+	case o.Service != nil:
+		return o.Service.Spec.Type
+	case o.Group.Spec.Type != "":
+		return o.Group.Spec.Type
+	}
+	return corev1.ServiceTypeClusterIP
+}
+
+func affinityOf(spec *v1alpha1.ServiceGroupSpec) string {
+	if spec.SessionAffinity != corev1.ServiceAffinityClientIP {
+		return ""
+	}
+	return string(spec.SessionAffinity)
+}
+
+// policiesOf are the policies that are not what everybody has.
+func policiesOf(spec *v1alpha1.ServiceGroupSpec) []string {
+	var out []string
+	if spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal {
+		out = append(out, "externalTrafficPolicy Local")
+	}
+	if p := spec.InternalTrafficPolicy; p != nil && *p == corev1.ServiceInternalTrafficPolicyLocal {
+		out = append(out, "internalTrafficPolicy Local")
+	}
+	if spec.TrafficDistribution != nil {
+		out = append(out, "trafficDistribution "+*spec.TrafficDistribution)
+	}
+	return out
+}
+
+func (s *Status) addAddresses(o *Observed) {
+	if o.Service == nil {
+		return
+	}
+	s.ClusterIPs = o.Service.Spec.ClusterIPs
+	s.ExternalName = o.Service.Spec.ExternalName
+	for _, ingress := range o.Service.Status.LoadBalancer.Ingress {
+		if ingress.IP != "" {
+			s.External = append(s.External, ingress.IP)
+		} else {
+			s.External = append(s.External, ingress.Hostname)
+		}
+	}
+}
+
+func (s *Status) addPorts(o *Observed, served plan.Served) {
+	for i := range served.Ports {
+		port := &served.Ports[i]
+		status := PortStatus{Name: port.Name, Port: port.Port, Protocol: string(port.Protocol), NodePort: nodePortOf(o, port)}
+		for _, group := range served.GroupsOf(port) {
+			target, _ := plan.TargetOf(port, group)
+			status.Targets = append(status.Targets, Target{Group: group, TargetPort: target.String()})
+		}
+		s.Ports = append(s.Ports, status)
+	}
+}
+
+func nodePortOf(o *Observed, port *v1alpha1.Port) int32 {
+	if o.Service == nil {
+		return 0
+	}
+	for _, p := range o.Service.Spec.Ports {
+		if p.Port == port.Port && p.Protocol == port.Protocol {
+			return p.NodePort
+		}
+	}
+	return 0
+}
+
+func groupStatus(o *Observed, group *v1alpha1.Group) GroupStatus {
+	status := GroupStatus{Name: group.Name, Selector: selectorText(group), Endpoints: endpointsOf(o.Slices, group.Name)}
+	for _, counted := range o.Group.Status.Groups {
+		if counted.Name == group.Name {
+			status.Matched, status.Ready = counted.Matched, counted.Ready
+		}
+	}
+	return status
+}
+
+func agentStatus(o *Observed) *AgentStatus {
+	want := plan.RevisionsOf(o.Service, o.Slices)
+	status, reporting := &AgentStatus{}, map[string]bool{}
+	for _, report := range o.Reports {
+		reporting[report.Node] = true
+		switch {
+		case report.Stale:
+			status.Silent = append(status.Silent, report.Node)
+		case report.Programmed.Covers(want):
+			status.Programmed = append(status.Programmed, report.Node)
+		default:
+			status.Behind = append(status.Behind, report.Node)
+		}
+	}
+	for name := range o.Nodes {
+		if !reporting[name] {
+			status.Silent = append(status.Silent, name)
+		}
+	}
+	for _, names := range [][]string{status.Programmed, status.Behind, status.Silent} {
+		slices.Sort(names)
+	}
+	return status
+}
+
+// problemsOf are the conditions that are not True, and what no condition says.
+func problemsOf(o *Observed, s *Status) []Problem {
+	var out []Problem
+	if len(o.Group.Status.Conditions) == 0 {
+		out = append(out, Problem{
+			What:   "the manager has not looked at it yet",
+			Remedy: "see whether the manager runs: kubectl servicegroup check",
+		})
+	}
+	for i := range o.Group.Status.Conditions {
+		c := &o.Group.Status.Conditions[i]
+		if c.Status == metav1.ConditionTrue {
+			continue
+		}
+		out = append(out, Problem{What: c.Type + " is " + string(c.Status) + " (" + c.Reason + "): " + c.Message, Remedy: remedyOf(o, s, c)})
+	}
+	if s.Type == string(corev1.ServiceTypeLoadBalancer) && len(s.External) == 0 {
+		out = append(out, Problem{What: "no load balancer has given it an address", Remedy: "see whether the cluster has a load-balancer controller, and spec.loadBalancerClass"})
+	}
+	if s.Agents != nil && len(s.Agents.Silent) > 0 {
+		out = append(out, Problem{
+			What:   "no agent reports on " + list(s.Agents.Silent),
+			Remedy: "kubectl servicegroup check says why; what was programmed there before stays as it was",
+		})
+	}
+	return out
+}
+
+func remedyOf(o *Observed, s *Status, c *metav1.Condition) string {
+	switch c.Reason {
+	case v1alpha1.ReasonNoReadyEndpoints:
+		return "kubectl servicegroup explain " + s.Name + " -n " + s.Namespace + " says why each pod is in or out"
+	case v1alpha1.ReasonPending, v1alpha1.ReasonNoAgents:
+		return "kubectl servicegroup check looks at the agents"
+	case v1alpha1.ReasonNotAccepted:
+		return "see Accepted"
+	case v1alpha1.ReasonNameTaken:
+		return "kubectl servicegroup convert svc/" + s.Name + " -n " + s.Namespace + " takes it over with its addresses"
+	case v1alpha1.ReasonInvalidSpec, v1alpha1.ReasonNodePortUnavailable, v1alpha1.ReasonClusterIPUnavailable, v1alpha1.ReasonRefused:
+		if o.Service != nil && !strings.Contains(c.Message, "goes on being served") {
+			return "correct the field; what is served goes on"
+		}
+		return "correct the field"
+	}
+	return ""
+}
