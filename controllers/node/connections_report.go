@@ -14,29 +14,14 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/servicegroup-dev/servicegroup/internal/agentapi"
 	"github.com/servicegroup-dev/servicegroup/internal/nft"
 )
 
-// Connection is how many connections an endpoint of a Service port has had on this node.
-type Connection struct {
-	Namespace string `json:"namespace"`
-	Service   string `json:"service"`
-	// Port is the name of the Service port, PortNumber its number.
-	Port       string `json:"port"`
-	PortNumber uint16 `json:"portNumber"`
-	Protocol   string `json:"protocol"`
-	// Group is the group of the ServiceGroup that the endpoint belongs to, empty for another Service.
-	Group string `json:"group"`
-	// Endpoint is the address and port of a pod. It is empty for all endpoints of the group together
-	// that have left since the agent started.
-	Endpoint    string `json:"endpoint"`
-	Connections uint64 `json:"connections"`
-}
-
 // list returns a Connection for each endpoint, and one for those of each group that have left. The caller
 // holds mu.
-func (c *connectionCounts) list(kernel []nft.Count) []Connection {
-	owners, rows := ownersOf(c.services), map[Connection]uint64{}
+func (c *connectionCounts) list(kernel []nft.Count) []agentapi.Connection {
+	owners, rows := ownersOf(c.services), map[agentapi.Connection]uint64{}
 	for _, count := range kernel {
 		if owner := owners[count.Key]; owner != nil {
 			rows[owner.connection(owner.share(count), count.Endpoint.String())] += count.Connections
@@ -49,20 +34,20 @@ func (c *connectionCounts) list(kernel []nft.Count) []Connection {
 			}
 		}
 	}
-	out := make([]Connection, 0, len(rows))
+	out := make([]agentapi.Connection, 0, len(rows))
 	for row, n := range rows {
 		row.Connections = n
 		out = append(out, row)
 	}
-	slices.SortFunc(out, func(x, y Connection) int {
+	slices.SortFunc(out, func(x, y agentapi.Connection) int {
 		return cmp.Or(strings.Compare(x.Namespace, y.Namespace), strings.Compare(x.Service, y.Service), cmp.Compare(x.PortNumber, y.PortNumber),
 			strings.Compare(x.Protocol, y.Protocol), strings.Compare(x.Group, y.Group), strings.Compare(x.Endpoint, y.Endpoint))
 	})
 	return out
 }
 
-func (s *countedService) connection(of share, endpoint string) Connection {
-	return Connection{
+func (s *countedService) connection(of share, endpoint string) agentapi.Connection {
+	return agentapi.Connection{
 		Namespace: s.name.Namespace, Service: s.name.Name, Port: of.port.name, PortNumber: of.port.number,
 		Protocol: strings.ToUpper(of.port.protocol.String()), Group: of.group, Endpoint: endpoint,
 	}
@@ -75,7 +60,7 @@ const connectionsSocket = "@servicegroup-agent-connections"
 type connectionsAnswer struct {
 	// Problem is why there are none to tell.
 	Problem     string
-	Connections []Connection
+	Connections []agentapi.Connection
 }
 
 func (a *Agent) answerConnections(question) any {
@@ -90,7 +75,7 @@ func (a *Agent) answerConnections(question) any {
 }
 
 // PrintConnections prints how many connections the agent that runs in this network namespace counted, as
-// text or as a JSON list of Connection.
+// text or as a JSON list of agentapi.Connection.
 func PrintConnections(out io.Writer, format string) error {
 	if format != "text" && format != "json" {
 		return fmt.Errorf("output format %q is not known: it is text or json", format)

@@ -127,6 +127,9 @@ func traceable(o *Observed) error {
 func compute(o *Observed, facts *agentapi.Dump) []ruleset.Element {
 	built := proxy.Build(o.Service, o.Slices, facts.Node)
 	state := ruleset.NewState()
+	if facts.Site.CountConnections {
+		state = ruleset.NewCountingState()
+	}
 	name := types.NamespacedName{Namespace: o.Service.Namespace, Name: o.Service.Name}
 	state.Apply(ruleset.Update{Services: map[types.NamespacedName]*proxy.Service{name: &built}, Ranges: &facts.Ranges})
 	return state.Elements()
