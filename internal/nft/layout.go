@@ -104,6 +104,7 @@ func (l Layout) chainSpecs() []chainSpec {
 		{"refuse-forward", &hook{"filter", hookForward, priorityRefuse}, [][]term{{stateNew, jump("refusing")}}},
 		{"refuse-output", &hook{"filter", hookOutput, priorityRefuse}, [][]term{{stateNew, jump("refusing")}}},
 		{"refusing", nil, [][]term{
+			{statusDNAT, giveBack}, // a frontend has answered
 			{in(ruleset.VirtualIPs, daddr), goTo("rejecting")},
 			{in(ruleset.ServiceRanges, daddr), drop},
 		}},
@@ -130,7 +131,7 @@ func (l Layout) chainSpecs() []chainSpec {
 			{in(ruleset.VirtualIPs, originalAddress), goTo("masquerading-virtual-ips")},
 		}, append(
 			forEachProtocol(in(ruleset.MasqueradeFrontends, originalFrontend...), masquerade),
-			forEachProtocol(fromNode, in(ruleset.MasqueradeNodeFrontends, originalFrontend...), masquerade)...)...)},
+			forEachProtocol(in(ruleset.MasqueradeNodeFrontends, originalFrontend...), fromNode, masquerade)...)...)},
 		{"masquerading-virtual-ips", nil, l.unlessFromPod([][]term{{notIn(ruleset.InsideSources, saddr), masquerade}})},
 	}
 	if l.CountConnections {

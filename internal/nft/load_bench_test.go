@@ -3,11 +3,9 @@ package nft_test
 import (
 	"fmt"
 	"net/netip"
-	"runtime"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -32,17 +30,10 @@ func benchmarkColdLoad(b *testing.B, n int) {
 	services, endpointSlices := objects(n)
 	var build, apply, write, change time.Duration
 	for b.Loop() {
-		done := make(chan error)
-		go func() {
-			runtime.LockOSThread()
-			if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-				done <- err
-				return
-			}
+		inNamespace(b, func() error {
 			tables, err := nft.Open(nft.Layout{})
 			if err != nil {
-				done <- err
-				return
+				return err
 			}
 			defer tables.Close()
 			started := time.Now()
@@ -59,14 +50,11 @@ func benchmarkColdLoad(b *testing.B, n int) {
 			started = time.Now()
 			err = tables.Replace(&result.Change)
 			write += time.Since(started)
-			if err == nil {
-				err = addOne(tables, state, &change)
+			if err != nil {
+				return err
 			}
-			done <- err
-		}()
-		if err := <-done; err != nil {
-			b.Fatal(err)
-		}
+			return addOne(tables, state, &change)
+		})
 	}
 	per := func(d time.Duration) float64 { return d.Seconds() * 1000 / float64(b.N) }
 	b.ReportMetric(per(build), "build-ms/op")
