@@ -54,8 +54,9 @@ within a row and not with other machines. Measured on %s:
 - **Cold** begins with the start of the process on a node without rules and ends when %d Services spread over all,
   the last one first, were each answered by an endpoint of theirs; they are asked every %s. So it has the reading of all
   objects from the API server in it. The proxy's own sync time, from its metrics, has not.
-- **CPU time** and memory are those of the process when everything is programmed, from /proc. CPU time includes child
-  processes (nft, iptables-restore), memory does not.
+- **CPU time** and memory are those of the process when everything is programmed, from /proc; memory also when all changes
+  were made and what the start left behind is gone. CPU time includes child processes (nft, iptables-restore), memory does
+  not.
 - **One of ten endpoints changed** is by the proxy's own metrics, a change at a time and with no other load; %d changes, or
   at least %d where they take longer than %s.
 - **API write to first answer** is seen from outside, at a Service with one endpoint, which a write exchanges.
