@@ -1,6 +1,7 @@
 package nft
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -19,7 +20,7 @@ func (t *Tables) forget(list []ruleset.Forget) error {
 	for _, f := range []*family{&ipv4, &ipv6} {
 		wanted := map[ruleset.Forget]struct{}{}
 		for _, forget := range list {
-			if forget.Key.Addr.Is4() == (f == &ipv4) {
+			if forget.IPv4 == (f == &ipv4) {
 				wanted[forget] = struct{}{}
 			}
 		}
@@ -39,10 +40,10 @@ func (t *Tables) forgetFamily(f *family, wanted map[ruleset.Forget]struct{}) err
 		var keys [][]byte
 		d := decoder{family: f}
 		err = t.dump(f, affinityMap, func(e rawElement) {
-			if len(e.key) < f.addressLength() {
+			if len(e.key) < f.addressLength()+4 {
 				return
 			}
-			entry := ruleset.Forget{Key: d.frontend(e.key[f.addressLength():])}
+			entry := ruleset.Forget{IPv4: f == &ipv4, Share: binary.NativeEndian.Uint32(e.key[f.addressLength():])}
 			_, whole := wanted[entry]
 			entry.Endpoint = d.endpoint(e.value)
 			if _, one := wanted[entry]; whole || one {

@@ -108,6 +108,12 @@ func (w *elements) frontendAndAddress(key proxy.Key, addr netip.Addr) {
 
 func (w *elements) data(e *ruleset.Element) {
 	switch {
+	case e.Map == ruleset.AffinityShares:
+		at := w.nest(unix.NFTA_SET_ELEM_DATA)
+		w.attribute(unix.NFTA_DATA_VALUE, 4)
+		// What goes into a packet's priority: a number in native byte order.
+		w.buf = binary.NativeEndian.AppendUint32(w.buf, e.Chain.N)
+		w.endNest(at)
 	case e.Map == ruleset.Endpoints || e.Map == ruleset.InsideEndpoints:
 		at := w.nest(unix.NFTA_SET_ELEM_DATA)
 		w.attribute(unix.NFTA_DATA_VALUE, w.addressLength()+4)

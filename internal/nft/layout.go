@@ -3,6 +3,7 @@ package nft
 import (
 	"crypto/sha256"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -113,10 +114,11 @@ func (l Layout) chainSpecs() []chainSpec {
 			{notIn(ruleset.SourceRanges, daddr, l4proto, dport, saddr), drop},
 			{vmap(ruleset.CheckedFrontends, frontendKey...)},
 		}},
-		{"affinity", nil, [][]term{
-			{dnat(affinityMap, saddr, daddr, l4proto, dport)},
-			{vmap(ruleset.AffinityFrontends, frontendKey...)},
-		}},
+		{"affinity", nil, slices.Concat(
+			[][]term{{setPriority(ruleset.AffinityShares, frontendKey...)}},
+			forEachProtocol(dnat(affinityMap, saddr, priority)), // nft asks for a protocol where a port is rewritten
+			[][]term{{vmap(ruleset.AffinityFrontends, frontendKey...)}},
+		)},
 		{"local-policy", nil, l.ifFromPod([]term{vmap(ruleset.InsideFrontends, frontendKey...)}, [][]term{
 			{in(ruleset.PodSources, saddr), vmap(ruleset.InsideFrontends, frontendKey...)},
 			{fromNode, vmap(ruleset.InsideFrontends, frontendKey...)},
@@ -207,7 +209,9 @@ func tryName(kind ruleset.ChainKind, slots uint32) string {
 
 // learnSpec is the chain that remembers a client's endpoint.
 func learnSpec(chain ruleset.Chain) chainSpec {
-	return chainSpec{name: chain.Name(), rules: forEachProtocol(remember(time.Duration(chain.N) * time.Second))}
+	timeout := time.Duration(chain.N) * time.Second
+	rules := forEachProtocol(setPriority(ruleset.AffinityShares, originalFrontend...), remember(timeout))
+	return chainSpec{name: chain.Name(), rules: append(rules, []term{clearPriority})}
 }
 
 // addTable writes the constant layout of one family as the only content of its table. Deleting the

@@ -133,10 +133,30 @@ func dnat(name string, fields ...field) term {
 	}
 }
 
-// remember writes the endpoint of this connection for its client and frontend, for that long.
+// setPriority puts the number the map has for the key into the packet's priority, where the next rule
+// finds it for its own key: nft cannot print a lookup whose key is what another lookup found. The
+// priority is for schedulers of the outgoing interface, which come later; see clearPriority.
+func setPriority(m ruleset.Map, fields ...field) term {
+	return func(p *program) {
+		p.key(fields)
+		p.add(&expr.Lookup{SourceRegister: firstRegister, IsDestRegSet: true, DestRegister: firstRegister, SetName: m.String()})
+		p.add(&expr.Meta{Key: expr.MetaKeyPRIORITY, SourceRegister: true, Register: firstRegister})
+	}
+}
+
+func priority(p *program) { p.add(&expr.Meta{Key: expr.MetaKeyPRIORITY, Register: p.take(1)}) }
+
+// clearPriority takes the number out of the packet's priority again before it leaves.
+func clearPriority(p *program) {
+	p.add(&expr.Immediate{Register: firstRegister, Data: make([]byte, 4)})
+	p.add(&expr.Meta{Key: expr.MetaKeyPRIORITY, SourceRegister: true, Register: firstRegister})
+}
+
+// remember writes the endpoint of this connection for its client and what its frontend shares clients
+// by, which is in the packet's priority, for that long.
 func remember(timeout time.Duration) term {
 	return func(p *program) {
-		p.key([]field{originalClient, originalAddress, l4proto, originalPort})
+		p.key([]field{originalClient, priority})
 		data := unix.NFT_REG32_00 + p.word
 		replyAddress(p)
 		replyPort(p)

@@ -279,6 +279,9 @@ func (d *decoder) visit(raw rawElement) {
 		e.Prefix = prefixOf(start, end)
 	}
 	e.Chain = ruleset.ChainNamed(string(raw.chain))
+	if d.m == ruleset.AffinityShares && len(raw.value) >= 4 {
+		e.Chain = ruleset.Chain{Kind: ruleset.Share, N: binary.NativeEndian.Uint32(raw.value)}
+	}
 	d.out = append(d.out, e)
 }
 

@@ -16,9 +16,10 @@ const (
 	typeIPv6     = 8
 	typeProtocol = 12
 	typePort     = 13
+	typePriority = 23 // what nft calls a classid
 )
 
-// AffinitySize is how many client and frontend pairs session affinity remembers in each family.
+// AffinitySize is how many pairs of a client and a Service port session affinity remembers in each family.
 const AffinitySize = 262144
 
 // What golang.org/x/sys/unix lacks of linux/netfilter/nf_tables.h: the flag of an interval set whose key
@@ -30,7 +31,7 @@ const (
 	setExpression    = 17   // NFTA_SET_EXPR
 )
 
-// affinityMap is the one map that packets fill: client . frontend -> endpoint.
+// affinityMap is the one map that packets fill: client . number of AffinityShares -> endpoint.
 const affinityMap = "affinity"
 
 // setSpec is a map or set of the constant layout.
@@ -65,6 +66,8 @@ func (l Layout) setSpecs(f *family) []setSpec {
 			spec.key = append(frontend[:3:3], typeInteger)
 			spec.data = []uint32{address, typePort}
 			spec.slots = true
+		case ruleset.AffinityShares:
+			spec.data = []uint32{typePriority}
 		case ruleset.VirtualIPs:
 			spec.key = []uint32{address}
 		case ruleset.LocalEndpoints:
@@ -82,7 +85,7 @@ func (l Layout) setSpecs(f *family) []setSpec {
 		specs = specs[:ruleset.Connections] // the last one
 	}
 	return append(specs, setSpec{
-		name: affinityMap, key: append([]uint32{address}, frontend...), data: []uint32{address, typePort},
+		name: affinityMap, key: []uint32{address, typePriority}, data: []uint32{address, typePort},
 		flags: unix.NFT_SET_EVAL | unix.NFT_SET_TIMEOUT, size: AffinitySize,
 	})
 }
@@ -108,8 +111,11 @@ func (m *message) addSet(f *family, spec *setSpec, id uint32) {
 	}
 	m.setDescription(spec)
 	m.uint32(unix.NFTA_SET_ID, id)
-	if spec.slots {
+	switch {
+	case spec.slots:
 		m.bytes(unix.NFTA_SET_USERDATA, slotUserData(f))
+	case len(spec.data) == 1 && spec.data[0] == typePriority:
+		m.bytes(unix.NFTA_SET_USERDATA, number(byteOrderOfData, hostByteOrder))
 	}
 	if spec.counter {
 		expression := m.nest(setExpression)
@@ -165,6 +171,12 @@ func concatLength(fields []uint32) uint32 {
 	return length
 }
 
+// What the user data of a set begins with: the byte orders of its keys and data.
+const (
+	byteOrderOfKey, byteOrderOfData = 0, 1
+	hostByteOrder                   = 1
+)
+
 // slotUserData tells nft (1.0.0 and newer) the expressions behind the key and data of an endpoint
 // map, so that it prints them and loads its own print again:
 //
@@ -175,7 +187,6 @@ func concatLength(fields []uint32) uint32 {
 // compared with what nft 1.0.6 writes.)
 func slotUserData(f *family) []byte {
 	const (
-		byteOrderOfKey, byteOrderOfData  = 0, 1
 		typeofKey, typeofData            = 3, 4
 		dataIsInterval                   = 6
 		payload, meta, concat, numgen    = 7, 9, 13, 23

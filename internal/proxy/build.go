@@ -81,6 +81,7 @@ func (b *builder) addPort(port *corev1.ServicePort, vip netip.Addr) {
 	internal := b.frontend(Key{Addr: vip, Port: uint16(port.Port), Protocol: protocol}, chosen)
 	if policy := b.service.Spec.InternalTrafficPolicy; policy != nil && *policy == corev1.ServiceInternalTrafficPolicyLocal {
 		internal.restrictToNode(chosen)
+		internal.AffinityShare = ShareInternal
 	}
 	b.out.Frontends = append(b.out.Frontends, internal)
 
@@ -129,7 +130,7 @@ func (b *builder) addExternal(key Key, chosen choice) {
 	f.Masquerade = MasqueradeAlways
 	if b.service.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal {
 		f.restrictToNode(chosen)
-		f.ShortCircuit = true
+		f.ShortCircuit, f.AffinityShare = true, ShareExternal
 		f.ClusterEndpoints = chosen.cluster
 		f.Masquerade = MasqueradeNode
 	}

@@ -118,6 +118,18 @@ const (
 	MasqueradeNode
 )
 
+// AffinityShare is what the frontends of a Service port choose from.
+type AffinityShare uint8
+
+const (
+	// ShareCluster: every endpoint, on the virtual IP and, under policy Cluster, on external addresses.
+	ShareCluster AffinityShare = iota
+	// ShareInternal: the endpoints of this node, under internalTrafficPolicy Local.
+	ShareInternal
+	// ShareExternal: the endpoints of this node for clients outside, under externalTrafficPolicy Local.
+	ShareExternal
+)
+
 // Frontend is one address, protocol and port that the node answers for.
 type Frontend struct {
 	Key
@@ -141,6 +153,10 @@ type Frontend struct {
 	// AffinitySeconds is how long after its last new connection a client keeps its endpoint; 0
 	// without session affinity.
 	AffinitySeconds int32
+
+	// AffinityShare is equal in those frontends of a Service port that choose from the same endpoints:
+	// a client has the same endpoint through all of them.
+	AffinityShare AffinityShare
 
 	Masquerade Masquerade
 

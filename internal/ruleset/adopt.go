@@ -23,8 +23,9 @@ func Adopt(found Tables, update Update) (*State, Result) {
 	state := NewState()
 	state.counted = found.Counted
 	state.hints = slotsOf(found.Elements)
+	state.shares.adopt(found.Elements)
 	result := state.Apply(update)
-	state.hints = nil
+	state.hints, state.shares.hints, state.shares.taken = nil, nil, nil
 
 	change := Diff(found.Elements, state.Elements())
 	for c := range state.learners {
@@ -97,35 +98,42 @@ func Diff(old, want []Element) Change {
 // computeForgotten returns the clients whose endpoint left while nobody looked: of the frontends
 // that had session affinity, the endpoints that are no longer theirs.
 func (s *State) computeForgotten(found []Element) []Forget {
-	serving := map[proxy.Key]map[proxy.Endpoint]struct{}{}
+	serving := map[Forget]map[proxy.Endpoint]struct{}{}
 	for _, c := range s.services {
 		for i := range c.frontends {
 			f := &c.frontends[i]
-			if f.AffinitySeconds == 0 {
+			if f.share == nil {
 				continue
 			}
-			serving[f.Key] = map[proxy.Endpoint]struct{}{}
+			at := Forget{IPv4: f.Addr.Is4(), Share: f.share.number}
+			if serving[at] == nil {
+				serving[at] = map[proxy.Endpoint]struct{}{}
+			}
 			for _, ep := range f.all() {
-				serving[f.Key][ep] = struct{}{}
+				serving[at][ep] = struct{}{}
 			}
 		}
 	}
-	sticky := map[proxy.Key]struct{}{}
+	had := map[proxy.Key]Forget{}
 	var out []Forget
 	for _, e := range found {
-		if e.Map != AffinityLearners {
+		if e.Map != AffinityShares {
 			continue
 		}
-		sticky[e.Key] = struct{}{}
-		if _, still := serving[e.Key]; !still {
-			out = append(out, Forget{Key: e.Key})
+		at := Forget{IPv4: e.IPv4(), Share: e.Chain.N}
+		had[e.Key] = at
+		if serving[at] == nil {
+			out = append(out, at)
 		}
 	}
 	for _, e := range found {
-		_, had := sticky[e.Key]
-		endpoints, has := serving[e.Key]
-		if _, stays := endpoints[e.Endpoint]; had && has && !stays && (e.Map == Endpoints || e.Map == InsideEndpoints) {
-			out = append(out, Forget{Key: e.Key, Endpoint: e.Endpoint})
+		at, sticky := had[e.Key]
+		if !sticky || serving[at] == nil || e.Map != Endpoints && e.Map != InsideEndpoints {
+			continue
+		}
+		if _, stays := serving[at][e.Endpoint]; !stays {
+			at.Endpoint = e.Endpoint
+			out = append(out, at)
 		}
 	}
 	return out

@@ -30,6 +30,8 @@ const (
 	InsideEndpoints
 	// AffinityLearners: frontend -> the chain that remembers the client's endpoint.
 	AffinityLearners
+	// AffinityShares: frontend -> the number by which it shares its clients' endpoints with others.
+	AffinityShares
 	// MasqueradeFrontends: frontends whose connections are all masqueraded.
 	MasqueradeFrontends
 	// MasqueradeNodeFrontends: frontends whose connections from the node itself are masqueraded.
@@ -62,6 +64,7 @@ var mapNames = [NumMaps]string{
 	Endpoints:               "endpoints",
 	InsideEndpoints:         "inside-endpoints",
 	AffinityLearners:        "affinity-learners",
+	AffinityShares:          "affinity-shares",
 	MasqueradeFrontends:     "masquerade-frontends",
 	MasqueradeNodeFrontends: "masquerade-node-frontends",
 	VirtualIPs:              "virtual-ips",
@@ -103,24 +106,28 @@ const (
 	Dropping
 	// Learn: remember the client's endpoint for N seconds.
 	Learn
+	// Share is no chain but the number that AffinityShares holds.
+	Share
 )
 
 // Chain is the chain an element leads to.
 type Chain struct {
 	Kind ChainKind
-	// N is the number of slots of Pick and InsidePick, the seconds of Learn, otherwise 0.
+	// N is the number of slots of Pick and InsidePick, the seconds of Learn, the number of Share,
+	// otherwise 0.
 	N uint32
 }
 
 var chainNames = map[ChainKind]string{
 	Pick: "pick", InsidePick: "inside-pick", CheckSources: "source-ranges", Affinity: "affinity", Local: "local-policy",
 	Rejecting: "rejecting", Dropping: "dropping", Learn: "learn",
+	Share: "share",
 }
 
 // Name is the chain's name in the table, such as pick-16 or rejecting.
 func (c Chain) Name() string {
 	switch c.Kind {
-	case Pick, InsidePick:
+	case Pick, InsidePick, Share:
 		return fmt.Sprintf("%s-%d", chainNames[c.Kind], c.N)
 	case Learn:
 		return fmt.Sprintf("learn-%ds", c.N)
@@ -201,8 +208,10 @@ type Serving struct {
 
 // Forget names clients in the affinity maps by where they were sent.
 type Forget struct {
-	Key proxy.Key
-	// Endpoint that left; the zero value stands for every endpoint of the frontend.
+	IPv4 bool
+	// Share is the number in AffinityShares of the frontends they came by.
+	Share uint32
+	// Endpoint that left; the zero value stands for every endpoint of the frontends.
 	Endpoint proxy.Endpoint
 }
 

@@ -2,6 +2,7 @@ package ruleset
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"testing"
@@ -153,12 +154,61 @@ func TestAffinityForgetsEndpointsThatLeave(t *testing.T) {
 	}
 	sticky.Endpoints = pods(1)
 	change = state.Apply(one("s", sticky)).Change
-	if want := []Forget{{Key: sticky.Key, Endpoint: pods(2)[0]}}; !slices.Equal(change.Forget, want) {
+	if want := []Forget{{IPv4: true, Share: 1, Endpoint: pods(2)[0]}}; !slices.Equal(change.Forget, want) {
 		t.Errorf("forgets %v, want %v", change.Forget, want)
 	}
 	change = state.Apply(Update{Services: map[types.NamespacedName]*proxy.Service{name("s"): nil}}).Change
-	if want := []Forget{{Key: sticky.Key}}; !slices.Equal(change.Forget, want) || !slices.Equal(change.DeleteChains, []FamilyChain{learn}) {
+	if want := []Forget{{IPv4: true, Share: 1}}; !slices.Equal(change.Forget, want) || !slices.Equal(change.DeleteChains, []FamilyChain{learn}) {
 		t.Errorf("forgets %v and deletes chains %v, want %v and %v", change.Forget, change.DeleteChains, want, learn)
+	}
+}
+
+func TestFrontendsShareTheirClientsByServicePort(t *testing.T) {
+	frontend := func(addr string, port uint16, servicePort uint16, share proxy.AffinityShare) proxy.Frontend {
+		return proxy.Frontend{
+			Key: key(addr, port), Endpoints: pods(1, 2), AffinitySeconds: 10, ServicePort: servicePort, AffinityShare: share,
+		}
+	}
+	update := one("s",
+		frontend("10.96.0.1", 80, 80, proxy.ShareCluster), frontend("10.96.0.1", 81, 81, proxy.ShareCluster),
+		frontend("192.168.0.1", 30080, 80, proxy.ShareCluster), frontend("192.168.0.2", 30080, 80, proxy.ShareExternal))
+	update.Services[name("other")] = &proxy.Service{Frontends: []proxy.Frontend{frontend("10.96.0.2", 80, 80, proxy.ShareCluster)}}
+	numbers := func(list []Element) map[proxy.Key]uint32 {
+		out := map[proxy.Key]uint32{}
+		for _, e := range list {
+			if e.Map == AffinityShares {
+				out[e.Key] = e.Chain.N
+			}
+		}
+		return out
+	}
+	state := NewState()
+	got := numbers(state.Apply(update).Change.Add)
+	if a, b := got[key("10.96.0.1", 80)], got[key("192.168.0.1", 30080)]; a == 0 || a != b {
+		t.Errorf("the addresses of one Service port have the numbers %v", got)
+	}
+	different := map[uint32]bool{}
+	for _, n := range got {
+		different[n] = true
+	}
+	if len(got) != 5 || len(different) != 4 {
+		t.Errorf("the numbers are %v, want 5 of which two are equal", got)
+	}
+	adopted, result := Adopt(Tables{Elements: state.Elements()}, update)
+	if !maps.Equal(numbers(adopted.Elements()), got) || len(result.Change.Forget) > 0 {
+		t.Errorf("adopted, the numbers are %v, want %v; forgotten are %v", numbers(adopted.Elements()), got, result.Change.Forget)
+	}
+	// One of two addresses goes: the clients stay. Both go: they are forgotten.
+	for _, step := range []struct {
+		left   []proxy.Frontend
+		forget []Forget
+	}{
+		{update.Services[name("s")].Frontends[:2], []Forget{{IPv4: true, Share: got[key("192.168.0.2", 30080)]}}},
+		{nil, []Forget{{IPv4: true, Share: got[key("10.96.0.1", 80)]}, {IPv4: true, Share: got[key("10.96.0.1", 81)]}}},
+	} {
+		if change := adopted.Apply(one("s", step.left...)).Change; !slices.Equal(change.Forget, step.forget) {
+			t.Errorf("with %d frontends left, forgotten are %v, want %v", len(step.left), change.Forget, step.forget)
+		}
 	}
 }
 
@@ -254,11 +304,13 @@ func (k *kernel) apply(c *Change) error {
 	return nil
 }
 
-// canonical takes the slot numbers, which depend on history, out of elements.
+// canonical takes the numbers of slots and shares, which depend on history, out of elements.
 func canonical(elements []Element) []Element {
 	out := slices.Clone(elements)
 	for i := range out {
-		out[i].Slot = 0
+		if out[i].Slot = 0; out[i].Map == AffinityShares {
+			out[i].Chain = Chain{}
+		}
 	}
 	slices.SortFunc(out, func(x, y Element) int {
 		if order := x.Compare(y); order != 0 {

@@ -18,6 +18,7 @@ type State struct {
 	addresses map[addressInMap]int
 	learners  map[FamilyChain]int
 	ranges    map[Map][]netip.Prefix
+	shares    shares
 	// counted says that every endpoint of a frontend has an element in Connections.
 	counted bool
 	// hints are the slots that endpoints should have, while tables are adopted.
@@ -40,6 +41,8 @@ type addressInMap struct {
 // frontend is a committed frontend; its endpoints are in slot order.
 type frontend struct {
 	proxy.Frontend
+	// share is what it shares its clients' endpoints by, nil without session affinity.
+	share *share
 }
 
 // NewState returns the state of tables without elements.
@@ -51,6 +54,7 @@ func NewState() *State {
 		addresses: map[addressInMap]int{},
 		learners:  map[FamilyChain]int{},
 		ranges:    map[Map][]netip.Prefix{},
+		shares:    newShares(),
 	}
 }
 
@@ -164,7 +168,7 @@ func (s *State) Holder(key proxy.Key) (types.NamespacedName, bool) {
 
 func (s *State) elements(services map[types.NamespacedName]*committed) []Element {
 	u := &updater{State: NewState(), conflicts: map[proxy.Key]types.NamespacedName{}}
-	u.counted = s.counted
+	u.counted, u.shares = s.counted, s.shares.copy()
 	for name, c := range services {
 		service := proxy.Service{VirtualIPs: c.virtualIPs, LocalEndpoints: c.locals}
 		for _, f := range c.frontends {

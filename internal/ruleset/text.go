@@ -32,9 +32,12 @@ func ChainNamed(name string) Chain {
 	if c, ok := chainsByName[name]; ok {
 		return c
 	}
-	var seconds uint32
-	if n, err := fmt.Sscanf(name, "learn-%ds", &seconds); err == nil && n == 1 {
-		return Chain{Kind: Learn, N: seconds}
+	var number uint32
+	if n, err := fmt.Sscanf(name, "learn-%ds", &number); err == nil && n == 1 {
+		return Chain{Kind: Learn, N: number}
+	}
+	if n, err := fmt.Sscanf(name, "share-%d", &number); err == nil && n == 1 {
+		return Chain{Kind: Share, N: number}
 	}
 	return Chain{}
 }

@@ -76,7 +76,7 @@ func (u *updater) apply(name types.NamespacedName, service *proxy.Service) {
 			continue
 		}
 		u.owners[want.Key] = name
-		next.frontends = append(next.frontends, u.changeFrontend(was, want))
+		next.frontends = append(next.frontends, u.changeFrontend(name, was, want))
 	}
 	for i := range previous {
 		u.removeFrontend(&previous[i])
@@ -92,7 +92,7 @@ func (u *updater) apply(name types.NamespacedName, service *proxy.Service) {
 
 // changeFrontend writes the difference between a committed frontend, nil for none, and the wanted
 // one.
-func (u *updater) changeFrontend(was *frontend, want *proxy.Frontend) frontend {
+func (u *updater) changeFrontend(name types.NamespacedName, was *frontend, want *proxy.Frontend) frontend {
 	next := frontend{Frontend: *want}
 	if was == nil {
 		was = &frontend{}
@@ -101,6 +101,8 @@ func (u *updater) changeFrontend(was *frontend, want *proxy.Frontend) frontend {
 	}
 	next.Endpoints = u.diffSlots(Endpoints, want.Key, was.Endpoints, want.Endpoints)
 	next.ClusterEndpoints = u.diffSlots(InsideEndpoints, want.Key, was.ClusterEndpoints, want.ClusterEndpoints)
+	next.share = u.shares.take(name, want)
+	u.giveUp(was.share)
 	old, wanted := was.hops(), next.hops()
 	for i := range wanted {
 		u.diffHop(want.Key, old[i], wanted[i])
@@ -114,6 +116,7 @@ func (u *updater) changeFrontend(was *frontend, want *proxy.Frontend) frontend {
 func (u *updater) removeFrontend(was *frontend) {
 	u.diffSlots(Endpoints, was.Key, was.Endpoints, nil)
 	u.diffSlots(InsideEndpoints, was.Key, was.ClusterEndpoints, nil)
+	u.giveUp(was.share)
 	for _, h := range was.hops() {
 		u.diffHop(was.Key, h, hop{m: h.m})
 	}
@@ -126,14 +129,11 @@ func (u *updater) removeFrontend(was *frontend) {
 // affinity to an endpoint that left, and UDP flows, which have no end that would bring them to
 // another endpoint.
 func (u *updater) forget(was, next *frontend) {
-	if was.AffinitySeconds > 0 && next.AffinitySeconds == 0 {
-		u.change.Forget = append(u.change.Forget, Forget{Key: was.Key})
-	}
 	key := was.Key
 	if !key.Addr.IsValid() {
 		key = next.Key
 	}
-	sticky := was.AffinitySeconds > 0 && next.AffinitySeconds > 0
+	sticky := was.share != nil && was.share == next.share
 	if !sticky && key.Protocol != proxy.UDP {
 		return
 	}
@@ -147,7 +147,7 @@ func (u *updater) forget(was, next *frontend) {
 	}
 	if sticky {
 		for ep := range left {
-			u.change.Forget = append(u.change.Forget, Forget{Key: key, Endpoint: ep})
+			u.change.Forget = append(u.change.Forget, Forget{IPv4: key.Addr.Is4(), Share: next.share.number, Endpoint: ep})
 		}
 	}
 	if key.Protocol == proxy.UDP && (first || len(left) > 0) {
@@ -178,6 +178,7 @@ const (
 	hopOutside
 	hopInside
 	hopLearner
+	hopShare
 	hopMasquerade
 	numHops
 )
@@ -188,7 +189,7 @@ const (
 func (f *frontend) hops() [numHops]hop {
 	list := [numHops]hop{
 		{m: Frontends}, {m: CheckedFrontends}, {m: AffinityFrontends}, {m: OutsideFrontends},
-		{m: InsideFrontends}, {m: AffinityLearners}, {m: MasqueradeFrontends},
+		{m: InsideFrontends}, {m: AffinityLearners}, {m: AffinityShares}, {m: MasqueradeFrontends},
 	}
 	if !f.Addr.IsValid() {
 		return list
@@ -204,6 +205,7 @@ func (f *frontend) hops() [numHops]hop {
 	if f.AffinitySeconds > 0 {
 		through(Affinity, hopAffinity)
 		list[hopLearner].present, list[hopLearner].chain = true, Chain{Kind: Learn, N: uint32(f.AffinitySeconds)}
+		list[hopShare].present, list[hopShare].chain = true, Chain{Kind: Share, N: f.share.number}
 	}
 	if f.ShortCircuit {
 		through(Local, hopOutside)

@@ -85,6 +85,44 @@ func TestSessionAffinity(t *testing.T) {
 	}
 }
 
+// TestSessionAffinityIsSharedByAllAddresses comes by one address and then by another, again and again
+// from the start, since one pod of three would be met by chance.
+func TestSessionAffinityIsSharedByAllAddresses(t *testing.T) {
+	b := requireBed(t)
+	all := []string{"web1", "web2", "web3"}
+	one := func(from, to string, ipv4 bool) string {
+		t.Helper()
+		network, address := b.target(to, ipv4)
+		pod, _, err := b.ask(from, network, address, answerBound)
+		if err != nil {
+			t.Fatalf("%s to %s: %v", from, to, err)
+		}
+		return pod
+	}
+	for _, ipv4 := range []bool{true, false} {
+		for _, test := range []struct{ from, first, then string }{
+			{"asker1", "vip:80/tcp", "node1:30080/tcp"},
+			{"asker1", "node1:30053/udp", "vip:53/udp"},
+			{"client", "vip:80/tcp", "node1:30080/tcp"},
+			{"node1", "node1:30080/tcp", "vip:80/tcp"},
+		} {
+			for range 8 {
+				b.serve(t, sticky(60, all...))
+				first := one(test.from, test.first, ipv4)
+				if then := one(test.from, test.then, ipv4); then != first {
+					t.Fatalf("%s reached %s by %s and %s by %s (IPv4=%v)", test.from, first, test.first, then, test.then, ipv4)
+				}
+			}
+		}
+	}
+	// Under policy Local a NodePort has fewer pods to choose from: it takes none of the virtual IP's.
+	b.serve(t, sticky(60, "web3").with(func(s *corev1.Service) { s.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal }))
+	if pod := one("client", "vip:80/tcp", true); pod != "web3" {
+		t.Errorf("the virtual IP leads to %s", pod)
+	}
+	b.run(t, []path{{from: "client", to: "node1:30080/tcp", want: dropped}})
+}
+
 func TestSessionAffinityEndsAfterItsTimeout(t *testing.T) {
 	b := requireBed(t)
 	b.serve(t, sticky(1, "web1", "web2", "web3"))

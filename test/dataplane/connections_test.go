@@ -39,6 +39,7 @@ func TestConnectionsAreCounted(t *testing.T) {
 	}
 	open(nft.Layout{CountConnections: true})
 	defer open(nft.Layout{})
+	b.serve(t)
 	local := func(s *corev1.Service) { s.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal }
 	for _, test := range []struct {
 		name      string
@@ -57,7 +58,9 @@ func TestConnectionsAreCounted(t *testing.T) {
 	} {
 		for _, ipv4 := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%s IPv4=%v", test.name, ipv4), func(t *testing.T) {
-				b.serve(t, test.service)
+				// Without flushing the connections: those that are about to close would count again.
+				b.change(t, newService())
+				b.change(t, test.service)
 				b.observe(path{from: test.from, to: test.to}, ipv4)
 				if sum, endpoints := b.counted(t); sum != asks || endpoints != test.endpoints {
 					t.Errorf("counted %d connections to %d endpoints, want %d to %d", sum, endpoints, asks, test.endpoints)

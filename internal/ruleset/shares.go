@@ -1,0 +1,94 @@
+package ruleset
+
+import (
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/servicegroup-dev/servicegroup/internal/proxy"
+)
+
+// shares numbers what frontends with session affinity share their clients' endpoints by: a client that
+// comes by the virtual IP and by a NodePort has one endpoint.
+type shares struct {
+	numbers map[sharing]*share
+	// last is the highest number given. Numbers are not given again: an entry that packets wrote may
+	// outlast its frontends.
+	last uint32
+	// hints are the numbers that frontends should have, while tables are adopted, and taken those that
+	// some have.
+	hints map[proxy.Key]uint32
+	taken map[uint32]bool
+}
+
+// sharing is what the frontends with one number have in common.
+type sharing struct {
+	service  types.NamespacedName
+	port     uint16
+	protocol proxy.Protocol
+	among    proxy.AffinityShare
+	ipv4     bool
+}
+
+// share is a number in AffinityShares, and how many frontends have it.
+type share struct {
+	sharing
+	number    uint32
+	frontends int
+}
+
+func newShares() shares { return shares{numbers: map[sharing]*share{}} }
+
+// copy returns the same numbers, with no frontends that have them.
+func (s *shares) copy() shares {
+	out := shares{numbers: make(map[sharing]*share, len(s.numbers)), last: s.last}
+	for of, n := range s.numbers {
+		out.numbers[of] = &share{sharing: of, number: n.number}
+	}
+	return out
+}
+
+// adopt makes frontends keep the numbers they have in the kernel.
+func (s *shares) adopt(elements []Element) {
+	s.hints, s.taken = map[proxy.Key]uint32{}, map[uint32]bool{}
+	for _, e := range elements {
+		if e.Map == AffinityShares {
+			s.hints[e.Key] = e.Chain.N
+			s.last = max(s.last, e.Chain.N)
+		}
+	}
+}
+
+// take returns the share of a frontend, nil without session affinity.
+func (s *shares) take(service types.NamespacedName, f *proxy.Frontend) *share {
+	if f.AffinitySeconds == 0 {
+		return nil
+	}
+	of := sharing{service, f.ServicePort, f.Protocol, f.AffinityShare, f.Addr.Is4()}
+	n := s.numbers[of]
+	if n == nil {
+		n = &share{sharing: of, number: s.next(f.Key)}
+		s.numbers[of] = n
+	}
+	n.frontends++
+	return n
+}
+
+func (s *shares) next(key proxy.Key) uint32 {
+	if hint := s.hints[key]; hint != 0 && !s.taken[hint] {
+		s.taken[hint] = true
+		return hint
+	}
+	s.last++
+	return s.last
+}
+
+// giveUp notes that a frontend no longer has its share. Without any frontend left, all clients are
+// forgotten.
+func (u *updater) giveUp(n *share) {
+	if n == nil {
+		return
+	}
+	if n.frontends--; n.frontends == 0 {
+		delete(u.shares.numbers, n.sharing)
+		u.change.Forget = append(u.change.Forget, Forget{IPv4: n.ipv4, Share: n.number})
+	}
+}
