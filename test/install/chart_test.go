@@ -189,6 +189,31 @@ func TestValuesReachTheCommandLines(t *testing.T) {
 	}
 }
 
+// TestExternalRangesCanBeChecked: what the manager may serve it may also reach, and look up; and nothing
+// but the API server where there are none.
+func TestExternalRangesCanBeChecked(t *testing.T) {
+	for want, values := range map[string]manifests.Values{
+		"[map[ports:[map[port:443 protocol:TCP] map[port:6443 protocol:TCP] map[port:8443 protocol:TCP]]]]": nil,
+		"[map[ports:[map[port:443 protocol:TCP] map[port:6443 protocol:TCP] map[port:8443 protocol:TCP]]] " +
+			"map[ports:[map[port:53 protocol:UDP] map[port:53 protocol:TCP]]] " +
+			"map[to:[map[ipBlock:map[cidr:192.0.2.0/24]] map[ipBlock:map[cidr:2001:db8::/32]]]]]": {
+			"manager": manifests.Values{"externalRanges": []any{"192.0.2.0/24", "2001:db8::/32"}},
+		},
+	} {
+		objects, err := manifests.Helm(values)
+		if err != nil {
+			t.Fatal(err)
+		}
+		policy, err := manifests.Find(objects, "NetworkPolicy", "servicegroup-manager")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if egress, _, err := unstructured.NestedSlice(policy.Object, "spec", "egress"); err != nil || fmt.Sprint(egress) != want {
+			t.Errorf("%v: the manager may reach\n%v (%v), want\n%s", values, egress, err, want)
+		}
+	}
+}
+
 // TestOptionsTakeObjectsAway: what is switched off is not rendered.
 func TestOptionsTakeObjectsAway(t *testing.T) {
 	values := manifests.Values{
