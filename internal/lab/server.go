@@ -23,6 +23,16 @@ type Reply struct {
 	Server netip.AddrPort `json:"server"`
 }
 
+// Serve serves the ports on this host as a pod serves its own, until stop is called: for servers outside
+// the cluster.
+func (h *Host) Serve(ports ...Port) (stop func() error, err error) {
+	s, err := serve(h, ports)
+	if err != nil {
+		return nil, fmt.Errorf("serving on %s: %w", h.Name, err)
+	}
+	return s.close, nil
+}
+
 // server is the program in a pod: one HTTP server for all TCP ports and an echo per UDP port.
 type server struct {
 	name    string

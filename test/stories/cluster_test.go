@@ -43,6 +43,7 @@ var theCluster = sync.OnceValues(func() (*cluster, error) {
 		ControlPlaneOptions: lab.ControlPlaneOptions{DualStack: true},
 		Nodes:               3,
 		Manager:             true, Agents: true,
+		ManagerArgs:       []string{"--external-ranges=" + outsideRanges},
 		ControllerManager: true, Kubelets: true, CoreDNS: true,
 	})
 	if err != nil {

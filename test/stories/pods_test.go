@@ -231,9 +231,3 @@ func TestS14AnyWorkload(t *testing.T) {
 	s.kubectl("patch", "pod", finished, "--subresource=status", "--type=merge", "--patch", `{"status":{"phase":"Succeeded"}}`)
 	s.awaitNames(inside(visitor, vip, 8005), jobs[1:])
 }
-
-// awaitNames is awaitAnswers for pods that somebody else runs.
-func (s *scene) awaitNames(to target, want []string) {
-	s.t.Helper()
-	await(s.t, fmt.Sprintf("%s reaches %v", to, want), func(ctx context.Context) error { return onlyAnswers(ctx, to, want) })
-}

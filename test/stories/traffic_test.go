@@ -29,8 +29,14 @@ func names(pods ...[]*lab.Pod) []string {
 // awaitAnswers waits until the target is answered by exactly these pods.
 func (s *scene) awaitAnswers(to target, want ...[]*lab.Pod) {
 	s.t.Helper()
-	await(s.t, fmt.Sprintf("%s reaches %v", to, names(want...)), func(ctx context.Context) error {
-		return onlyAnswers(ctx, to, names(want...))
+	s.awaitNames(to, names(want...))
+}
+
+// awaitNames waits until the target is answered by exactly the pods or hosts of these names, sorted.
+func (s *scene) awaitNames(to target, want []string) {
+	s.t.Helper()
+	await(s.t, fmt.Sprintf("%s reaches %v", to, want), func(ctx context.Context) error {
+		return onlyAnswers(ctx, to, want)
 	})
 }
 
