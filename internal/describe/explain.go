@@ -36,6 +36,15 @@ type GroupExplanation struct {
 	Selector string           `json:"selector,omitempty"`
 	Counts   []StandingCount  `json:"counts,omitempty"`
 	Pods     []PodExplanation `json:"pods,omitempty"`
+	// External are the addresses of an external group, which has no pods.
+	External *ExternalExplanation `json:"external,omitempty"`
+}
+
+// ExternalExplanation says which addresses of an external group are in.
+type ExternalExplanation struct {
+	Addresses []Endpoint `json:"addresses,omitempty"`
+	// LeftOut is how many are in no EndpointSlice.
+	LeftOut int32 `json:"leftOut,omitempty"`
 }
 
 // StandingCount is how many pods have a standing.
@@ -109,6 +118,9 @@ func noteOf(o *Observed) string {
 	}
 	for _, c := range o.Group.Status.Conditions {
 		if c.Type == v1alpha1.ConditionAccepted && c.Status == "False" {
+			if strings.HasSuffix(c.Message, plan.RestIsServed) {
+				return "a part of the spec is not served: " + c.Message
+			}
 			return "the newest spec is not accepted; this is what is served: " + c.Message
 		}
 	}
@@ -127,6 +139,9 @@ type explainer struct {
 func (x *explainer) explain(pods []*corev1.Pod, only string, selected map[string]bool) GroupExplanation {
 	out := GroupExplanation{Name: x.group.Name, Selector: selectorText(x.group)}
 	written := endpointsOf(x.observed.Slices, x.group.Name)
+	if x.group.External != nil {
+		out.External = x.explainExternal(written)
+	}
 	counts := map[plan.Standing]int{}
 	for _, pod := range pods {
 		standing := plan.StandingOf(x.service, x.selector, pod, x.observed.Nodes)
@@ -142,6 +157,16 @@ func (x *explainer) explain(pods []*corev1.Pod, only string, selected map[string
 	for _, standing := range standings {
 		if counts[standing] > 0 {
 			out.Counts = append(out.Counts, StandingCount{standing, counts[standing]})
+		}
+	}
+	return out
+}
+
+func (x *explainer) explainExternal(written []Endpoint) *ExternalExplanation {
+	out := &ExternalExplanation{Addresses: written}
+	for _, counted := range x.observed.Group.Status.Groups {
+		if counted.Name == x.group.Name {
+			out.LeftOut = counted.LeftOut
 		}
 	}
 	return out
@@ -206,6 +231,9 @@ func lagOf(e *PodExplanation, written []Endpoint) string {
 func (x *explainer) reason(pod *corev1.Pod, standing plan.Standing) (why, remedy string) {
 	switch standing {
 	case plan.NotSelected:
+		if x.group.External != nil {
+			return "not selected: the group has addresses outside the cluster in place of pods", ""
+		}
 		return "not selected: " + mismatch(x.selector, pod.Labels), "change the pod's labels, or the group's selector"
 	case plan.Finished:
 		return "it has finished: " + string(pod.Status.Phase), ""

@@ -49,6 +49,9 @@ func (g *GroupExplanation) write(l *lines, p Paint, one bool) {
 	}
 	l.add("%s", title)
 	t := table{indent: "  "}
+	if g.External != nil && !one {
+		g.External.rows(&t, p)
+	}
 	for i := range g.Pods {
 		g.Pods[i].row(&t, p)
 	}
@@ -56,6 +59,9 @@ func (g *GroupExplanation) write(l *lines, p Paint, one bool) {
 }
 
 func (g *GroupExplanation) counts() string {
+	if g.External != nil {
+		return plural(len(g.External.Addresses)+int(g.External.LeftOut), "address")
+	}
 	if len(g.Counts) == 0 {
 		return "selects no pod"
 	}
@@ -68,6 +74,19 @@ func (g *GroupExplanation) counts() string {
 		out = append(out, fmt.Sprintf("%d %s", c.Pods, words[c.Standing]))
 	}
 	return strings.Join(out, ", ")
+}
+
+func (e *ExternalExplanation) rows(t *table, p Paint) {
+	for _, address := range e.Addresses {
+		if address.State == Ready {
+			t.row(p.good("in"), address.Address, "it is ready")
+		} else {
+			t.row(p.bad("out"), address.Address, "it fails its health check")
+		}
+	}
+	if e.LeftOut > 0 {
+		t.row(p.bad("out"), plural(int(e.LeftOut), "address"), "not allowed, of another family than the entry point, or too many; the condition Accepted says which are not allowed")
+	}
 }
 
 // row is a line for the pod, and one for each thing that it lacks.

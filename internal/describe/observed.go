@@ -136,12 +136,17 @@ func portTitle(name string, port int32, protocol corev1.Protocol) string {
 	return title
 }
 
-// selectorText is a selector as kubectl takes it with -l.
+// selectorText is a selector as kubectl takes it with -l, or what an external group has in its place.
 func selectorText(group *v1alpha1.Group) string {
-	if group.Selector == nil {
-		return ""
+	switch {
+	case group.External != nil && group.External.Hostname != "":
+		return "external " + group.External.Hostname
+	case group.External != nil:
+		return "external " + list(group.External.Addresses)
+	case group.Selector != nil:
+		return metav1.FormatLabelSelector(group.Selector)
 	}
-	return metav1.FormatLabelSelector(group.Selector)
+	return ""
 }
 
 // list joins a few names, and counts the rest.

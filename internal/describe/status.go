@@ -47,10 +47,12 @@ type Target struct {
 	TargetPort string `json:"targetPort"`
 }
 
-// GroupStatus is a group of pods.
+// GroupStatus is a group of pods, or of addresses outside the cluster.
 type GroupStatus struct {
 	Name     string `json:"name"`
 	Selector string `json:"selector,omitempty"`
+	// External says that its endpoints are no pods, and Selector what they are.
+	External bool `json:"external,omitempty"`
 	// Matched pods have an address and have not finished; Ready ones take new connections.
 	Matched   int32      `json:"matched"`
 	Ready     int32      `json:"ready"`
@@ -168,7 +170,7 @@ func nodePortOf(o *Observed, port *v1alpha1.Port) int32 {
 }
 
 func groupStatus(o *Observed, group *v1alpha1.Group) GroupStatus {
-	status := GroupStatus{Name: group.Name, Selector: selectorText(group), Endpoints: endpointsOf(o.Slices, group.Name)}
+	status := GroupStatus{Name: group.Name, Selector: selectorText(group), External: group.External != nil, Endpoints: endpointsOf(o.Slices, group.Name)}
 	for _, counted := range o.Group.Status.Groups {
 		if counted.Name == group.Name {
 			status.Matched, status.Ready = counted.Matched, counted.Ready

@@ -114,6 +114,9 @@ func (s *Status) writePorts(l *lines) {
 func (g *GroupStatus) write(l *lines, p Paint, width Width) {
 	l.add("")
 	count := fmt.Sprintf("%d of %s ready", g.Ready, plural(int(g.Matched), "pod"))
+	if g.External {
+		count = fmt.Sprintf("%d of %s ready", g.Ready, plural(int(g.Matched), "address"))
+	}
 	switch {
 	case g.Ready == 0:
 		count = p.bad(count)
@@ -132,7 +135,7 @@ func (g *GroupStatus) write(l *lines, p Paint, width Width) {
 		if width == Narrow && i == narrowEndpoints {
 			break
 		}
-		cells := []string{ep.Pod, ep.Address, portList(ep.Ports), p.state(ep.State)}
+		cells := []string{dash(ep.Pod), ep.Address, portList(ep.Ports), p.state(ep.State)}
 		if width == Wide {
 			cells = append(cells, ep.Node, ep.Zone)
 		}

@@ -15,6 +15,9 @@ import (
 // maxListed bounds the items a message lists; nobody reads more.
 const maxListed = 10
 
+// RestIsServed ends the message of a condition Accepted that is False for a part of the spec only.
+const RestIsServed = ". Everything else is served"
+
 // Refusal is why a Service could not be written although the spec has no problem of its own.
 type Refusal struct {
 	// Reason is one of the reasons of ConditionAccepted.
@@ -57,11 +60,11 @@ func conditions(o Outcome) []metav1.Condition {
 		accepted.Message += ". What was served before goes on being served"
 	case accepted.Status == metav1.ConditionTrue && len(o.Unexposed) > 0:
 		accepted.Status, accepted.Reason = metav1.ConditionFalse, o.Unexposed[0].Reason
-		accepted.Message = joinListed(refusalTexts(o.Unexposed), ". ") + ". Everything else is served"
+		accepted.Message = joinListed(refusalTexts(o.Unexposed), ". ") + RestIsServed
 	case accepted.Status == metav1.ConditionTrue:
 		if refused := notAllowed(o); len(refused) > 0 {
 			accepted.Status, accepted.Reason = metav1.ConditionFalse, v1alpha1.ReasonAddressNotAllowed
-			accepted.Message = joinListed(refused, ". ") + ". Everything else is served"
+			accepted.Message = joinListed(refused, ". ") + RestIsServed
 		}
 	}
 	ready := readyCondition(o)
