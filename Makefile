@@ -52,7 +52,7 @@ image: ## Build and push the image for amd64 and arm64 (IMG=image, PLATFORMS=...
 ##@ Test
 
 .PHONY: test
-test: need-nft need-iptables need-gcc tools-test build bin/kustomize ## Run all tests: unit, operator on a real API server, real packets.
+test: need-nft need-iptables need-gcc tools-test build bin/kustomize bin/helm ## Run all tests: unit, operator on a real API server, real packets.
 	@echo "running unit tests, the operator's tests on a real kube-apiserver, and the lab's own ..."
 	$(GO_TEST) $$(go list ./... | grep -v /test/)
 	@echo "running the tests in the lab, one package after the other: real packets, agents, stories ..."
@@ -133,6 +133,10 @@ tools-test:
 bin/controller-gen: hack/tools/dev/go.mod
 	@echo "building controller-gen ..."
 	@cd hack/tools/dev && go build -o $(CURDIR)/$@ sigs.k8s.io/controller-tools/cmd/controller-gen
+
+bin/helm: hack/tools/helm/go.mod
+	@echo "building helm ..."
+	@cd hack/tools/helm && go build -trimpath -ldflags "-s -w" -o $(CURDIR)/$@ helm.sh/helm/v4/cmd/helm
 
 bin/crd-ref-docs: hack/tools/dev/go.mod
 	@echo "building crd-ref-docs ..."

@@ -1,0 +1,116 @@
+package docs
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/servicegroup-dev/servicegroup/internal/lab"
+)
+
+// bound is how long a block may take.
+const bound = time.Minute
+
+// cluster is what the readers of all pages share.
+type cluster struct {
+	*lab.Lab
+	root    string
+	objects client.Client
+	hosts   map[string]*lab.Host // by name
+	base    []string             // environment of a shell
+}
+
+var theCluster = sync.OnceValues(func() (*cluster, error) {
+	l, err := lab.Start(context.Background(), lab.Options{
+		ControlPlaneOptions: lab.ControlPlaneOptions{DualStack: true},
+		Nodes:               2,
+		Manager:             true, Agents: true,
+		ControllerManager: true, Kubelets: true,
+		ManagerArgs: []string{"--leader-elect", "--leader-elect-namespace=servicegroup-system"},
+		AgentArgs:   []string{"--connection-counters"},
+	})
+	if err != nil {
+		return nil, err
+	}
+	c := &cluster{Lab: l, hosts: map[string]*lab.Host{}}
+	if c.root, err = lab.ModuleRoot(); err != nil {
+		return nil, err
+	}
+	if c.objects, err = client.New(l.ControlPlane.Config(), client.Options{}); err != nil {
+		return nil, err
+	}
+	if c.hosts["client"], err = l.Client("client"); err != nil {
+		return nil, err
+	}
+	for _, node := range l.Nodes() {
+		c.hosts[node.Name] = node.Host
+	}
+	if c.base, err = c.environment(); err != nil {
+		return nil, err
+	}
+	// The programs run already; these are the objects that an installation has besides.
+	_, err = c.bash(context.Background(), shell{host: l.Network.Fabric, dir: c.root, env: c.base},
+		"kubectl apply --server-side --force-conflicts -k config/default")
+	return c, err
+})
+
+// environment is what a reader's shell finds programs by. Some have stand-ins in testdata/bin.
+func (c *cluster) environment() ([]string, error) {
+	path := strings.Join([]string{
+		filepath.Join(c.root, "test", "docs", "testdata", "bin"), filepath.Join(c.root, "bin"),
+		os.Getenv("KUBEBUILDER_ASSETS"), filepath.Join(c.root, "bin", "k8s"), os.Getenv("PATH"), "/usr/sbin", "/sbin",
+	}, ":")
+	makePath, err := exec.LookPath("make")
+	if err != nil {
+		return nil, err
+	}
+	kubectl, err := c.ControlPlane.Kubectl(context.Background())
+	if err != nil {
+		return nil, err
+	}
+	return append(kubectl.Env, "PATH="+path, "ROOT="+c.root, "REAL_MAKE="+makePath, "REAL_KUBECTL="+kubectl.Path,
+		"GOFLAGS=-trimpath", "CGO_ENABLED=0"), nil
+}
+
+// shell is where a script runs.
+type shell struct {
+	host *lab.Host
+	dir  string
+	env  []string
+}
+
+// bash runs a script and returns what it prints.
+func (c *cluster) bash(ctx context.Context, in shell, script string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, bound)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "bash", "-euo", "pipefail", "-c", script)
+	cmd.Dir, cmd.Env = in.dir, in.env
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := in.host.Start(cmd); err != nil {
+		return "", err
+	}
+	if err := cmd.Wait(); err != nil {
+		return out.String(), fmt.Errorf("%w\n%s\n%s", err, script, out.String())
+	}
+	return out.String(), nil
+}
+
+func requireCluster(t *testing.T) *cluster {
+	t.Helper()
+	lab.Require(t)
+	c, err := theCluster()
+	if err != nil {
+		t.Fatalf("starting the cluster: %v", err)
+	}
+	return c
+}

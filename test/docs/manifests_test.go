@@ -1,0 +1,96 @@
+package docs
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"testing"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/yaml"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	strictyaml "sigs.k8s.io/yaml"
+)
+
+// TestEveryManifestIsTaken: the API server takes what the pages show, as kubectl apply --server-side
+// --dry-run=server offers it.
+func TestEveryManifestIsTaken(t *testing.T) {
+	c := requireCluster(t)
+	taken := 0
+	for _, p := range allPages(t) {
+		var whole map[string]any // the page's first ServiceGroup
+		for _, b := range p.blocks {
+			if _, skipped := b.skipped(); b.language != "yaml" || skipped {
+				continue
+			}
+			objects, err := b.objects()
+			for _, object := range objects {
+				switch {
+				case object["kind"] == "ServiceGroup" && whole == nil:
+					whole = object
+				case object["kind"] == nil:
+					object = inside(whole, object)
+				}
+				taken++
+				err = errors.Join(err, c.dryApply(t, object))
+			}
+			if err != nil {
+				t.Errorf("%s:%d: %v\n%s", p.path, b.line, err, b.text)
+			}
+		}
+	}
+	if taken < 20 {
+		t.Errorf("applied only %d manifests", taken)
+	}
+}
+
+// objects are the documents of a block of YAML.
+func (b *block) objects() ([]map[string]any, error) {
+	var out []map[string]any
+	documents := yaml.NewDocumentDecoder(io.NopCloser(bytes.NewBufferString(b.text)))
+	defer documents.Close()
+	for {
+		buffer := make([]byte, len(b.text)+1)
+		n, err := documents.Read(buffer)
+		if errors.Is(err, io.EOF) {
+			return out, nil
+		}
+		if err != nil {
+			return out, err
+		}
+		var object map[string]any
+		if err := strictyaml.UnmarshalStrict(buffer[:n], &object); err != nil {
+			return out, err
+		}
+		out = append(out, object)
+	}
+}
+
+// inside is the ServiceGroup with some fields of its spec replaced.
+func inside(whole, fields map[string]any) map[string]any {
+	if whole == nil {
+		return map[string]any{}
+	}
+	spec := maps.Clone(whole["spec"].(map[string]any))
+	maps.Copy(spec, fields)
+	out := maps.Clone(whole)
+	out["spec"] = spec
+	return out
+}
+
+func (c *cluster) dryApply(t *testing.T, fields map[string]any) error {
+	object := &unstructured.Unstructured{Object: fields}
+	if object.GetKind() == "" {
+		return errors.New("a manifest needs a kind, and a part of a spec needs a ServiceGroup earlier on the page")
+	}
+	namespaced, err := c.objects.IsObjectNamespaced(object)
+	if err != nil {
+		return fmt.Errorf("%s %s: %w", object.GetKind(), object.GetName(), err)
+	}
+	if namespaced {
+		object.SetNamespace("default")
+	}
+	return c.objects.Apply(t.Context(), client.ApplyConfigurationFromUnstructured(object), client.FieldOwner("reader"), client.DryRunAll)
+}
