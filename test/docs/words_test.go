@@ -2,9 +2,7 @@ package docs
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -71,54 +69,6 @@ func (b *block) skipped() (reason string, ok bool) {
 		return strings.CutPrefix(b.note, "not applied: ")
 	}
 	return strings.CutPrefix(b.note, "not run: ")
-}
-
-// TestMessagesAreSaid: what troubleshooting.md quotes is said by our programs or the CRD.
-func TestMessagesAreSaid(t *testing.T) {
-	source, err := sources()
-	if err != nil {
-		t.Fatal(err)
-	}
-	quoted := 0
-	for _, p := range allPages(t) {
-		if p.path != filepath.Join("docs", "troubleshooting.md") {
-			continue
-		}
-		for _, s := range p.spans {
-			if len(strings.Fields(s.text)) < 3 || commandLike.MatchString(s.text) {
-				continue
-			}
-			quoted++
-			for _, part := range strings.Split(s.text, "...") {
-				if part = strings.TrimSpace(part); !strings.Contains(source, part) {
-					t.Errorf("%s:%d: nothing of ours says %q", p.path, s.line, part)
-				}
-			}
-		}
-	}
-	if quoted < 10 {
-		t.Errorf("found only %d messages", quoted)
-	}
-}
-
-// sources are the rooms that talk to users.
-func sources() (string, error) {
-	root, err := lab.ModuleRoot()
-	if err != nil {
-		return "", err
-	}
-	var out strings.Builder
-	for _, room := range []string{"api", "controllers", "internal"} {
-		err = errors.Join(err, filepath.WalkDir(filepath.Join(root, room), func(path string, _ fs.DirEntry, err error) error {
-			if err != nil || filepath.Ext(path) != ".go" || strings.HasSuffix(path, "_test.go") {
-				return err
-			}
-			content, err := os.ReadFile(path)
-			out.Write(content)
-			return err
-		}))
-	}
-	return out.String(), err
 }
 
 // TestEveryWordIsKnown: make targets and variables, and subcommands and flags of our programs, in
