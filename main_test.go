@@ -16,6 +16,7 @@ func TestBadFlags(t *testing.T) {
 		{"agent --log-format=xml", `--log-format "xml" is not known: it is text or json`},
 		{"manager --kubeconfig=/nowhere", "give --kubeconfig"},
 		{"agent --metrics-secure=perhaps", "--metrics-secure"},
+		{"manager --external-ranges=192.0.2.0", `--external-ranges "192.0.2.0" is not a range`},
 		{"manager extra", `unknown command "extra"`},
 	} {
 		cmd := newCommand()

@@ -32,17 +32,18 @@ func newManagerCommand(c *common) *cobra.Command {
 		Short: "Run the operator: it writes the Services and EndpointSlices of every ServiceGroup",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, config, err := c.setup()
-			if err != nil {
-				return err
-			}
-			config.QPS, config.Burst = qps, int(2*qps)
+			var err error
 			if options.NodePortRange, err = plan.ParseNodePortRange(nodePorts); err != nil {
 				return fmt.Errorf("--node-port-range: %w", err)
 			}
 			if options.ExternalRanges, err = parseCIDRs("--external-ranges", externalRanges); err != nil {
 				return err
 			}
+			_, config, err := c.setup()
+			if err != nil {
+				return err
+			}
+			config.QPS, config.Burst = qps, int(2*qps)
 			if err := watched.servePprof(cmd.Context()); err != nil {
 				return err
 			}

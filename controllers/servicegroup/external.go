@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -89,7 +90,7 @@ func targetsOf(group *v1alpha1.Group, external plan.External, ports []uint16) ad
 	}
 	if check.HTTP != nil {
 		target.HTTP, target.Path = true, check.HTTP.Path
-		target.Host = cmp.Or(check.HTTP.Host, group.External.Hostname)
+		target.Host = cmp.Or(check.HTTP.Host, strings.TrimSuffix(group.External.Hostname, "."))
 	}
 	for _, endpoint := range external.Endpoints {
 		for _, port := range ports {
