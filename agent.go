@@ -50,7 +50,7 @@ func newAgentCommand(c *common) *cobra.Command {
 	}
 	settings.watched.addFlags(cmd.Flags())
 	addAgentFlags(cmd, &options, &settings)
-	cmd.AddCommand(newCleanupCommand(), newDumpCommand(), newConnectionsCommand())
+	cmd.AddCommand(newCleanupCommand(), newDumpCommand(), newCheckCommand(), newConnectionsCommand())
 	return cmd
 }
 

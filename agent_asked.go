@@ -19,3 +19,18 @@ func newDumpCommand() *cobra.Command {
 	cmd.Flags().StringVarP(&options.Output, "output", "o", "text", "text or json")
 	return cmd
 }
+
+func newCheckCommand() *cobra.Command {
+	options := node.CheckOptions{Version: version}
+	cmd := &cobra.Command{
+		Use:   "check",
+		Short: "Say whether this node can do what the agent needs, and what else is on it; it changes nothing",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return node.Check(cmd.Context(), cmd.OutOrStdout(), options)
+		},
+	}
+	cmd.Flags().StringSliceVar(&options.Connect, "connect", nil, "addresses such as 10.96.0.20:80 to make TCP connections to")
+	cmd.Flags().StringVarP(&options.Output, "output", "o", "text", "text or json")
+	return cmd
+}
