@@ -5,12 +5,14 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/remotecommand"
@@ -55,7 +57,13 @@ func compareBool(a, b bool) int {
 // ask runs a command of the agent's in its pod and decodes the JSON that it prints.
 func (c *cluster) ask(ctx context.Context, pod *corev1.Pod, answer any, args ...string) error {
 	out, err := c.exec(ctx, pod, append([]string{"/servicegroup", "agent"}, args...))
-	if err != nil {
+	var said refusal
+	switch {
+	case apierrors.IsForbidden(err):
+		return c.complain("asking the agent of node "+pod.Spec.NodeName, err)
+	case errors.As(err, &said):
+		return fmt.Errorf("node %s: %w", pod.Spec.NodeName, said)
+	case err != nil:
 		return fmt.Errorf("the agent of node %s (pod %s/%s) does not answer: %w; see kubectl logs -n %s %s",
 			pod.Spec.NodeName, pod.Namespace, pod.Name, err, pod.Namespace, pod.Name)
 	}
@@ -90,12 +98,17 @@ func (c *cluster) exec(ctx context.Context, pod *corev1.Pod, command []string) (
 			return nil, context.Cause(ctx)
 		}
 		if said := strings.TrimSpace(errOut.String()); said != "" {
-			return nil, fmt.Errorf("%w (%s)", err, lastLine(said))
+			return nil, refusal(strings.TrimPrefix(lastLine(said), "servicegroup: "))
 		}
 		return nil, err
 	}
 	return out.Bytes(), nil
 }
+
+// refusal is what a command said that failed in the agent's pod.
+type refusal string
+
+func (r refusal) Error() string { return string(r) }
 
 func lastLine(text string) string { return text[strings.LastIndexByte(text, '\n')+1:] }
 

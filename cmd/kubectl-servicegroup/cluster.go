@@ -72,6 +72,20 @@ func (p *plugin) connect() (*cluster, error) {
 	return c, nil
 }
 
+// observe connects and reads the ServiceGroup that an argument names.
+func (p *plugin) observe(ctx context.Context, arg string) (*cluster, *describe.Observed, error) {
+	name, err := groupName(arg)
+	if err != nil {
+		return nil, nil, err
+	}
+	c, err := p.connect()
+	if err != nil {
+		return nil, nil, err
+	}
+	o, err := c.observe(ctx, name)
+	return c, o, err
+}
+
 // group gets a ServiceGroup. Where there is none of the name, the error says which there are.
 func (c *cluster) group(ctx context.Context, name string) (*v1alpha1.ServiceGroup, error) {
 	sg := &v1alpha1.ServiceGroup{}

@@ -10,6 +10,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/servicegroup-dev/servicegroup/api/v1alpha1"
 )
 
 // misuse is an error of the command line.
@@ -38,8 +40,10 @@ func (c *cluster) complain(doing string, err error) error {
 	switch {
 	case errors.Is(err, context.Canceled):
 		return err
-	case apierrors.IsForbidden(err):
+	case apierrors.IsForbidden(err) && errors.As(err, &status) && isOurs(status.Status()):
 		return fmt.Errorf("%s: you may not: %w; ask who runs the cluster for the role servicegroup-viewer", doing, err)
+	case apierrors.IsForbidden(err):
+		return fmt.Errorf("%s: you may not: %w; ask who runs the cluster for that right", doing, err)
 	case apierrors.IsUnauthorized(err):
 		return fmt.Errorf("%s: the API server %s does not know you; log in again, or name another user with --user or --context", doing, c.config.Host)
 	case apierrors.IsNotFound(err) && errors.As(err, &status) && isMissingKind(status.Status()):
@@ -50,6 +54,11 @@ func (c *cluster) complain(doing string, err error) error {
 		return fmt.Errorf("the API server %s cannot be reached (%w); check the network, --kubeconfig and --context", c.config.Host, unreachable.Err)
 	}
 	return fmt.Errorf("%s: %w", doing, err)
+}
+
+// isOurs says whether an answer is about ServiceGroups.
+func isOurs(status metav1.Status) bool {
+	return status.Details != nil && status.Details.Group == v1alpha1.GroupVersion.Group
 }
 
 // isMissingKind says whether a 404 is about the resource and not about one object of it.

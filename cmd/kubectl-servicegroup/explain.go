@@ -1,8 +1,6 @@
 package main
 
 import (
-	"context"
-
 	"github.com/spf13/cobra"
 
 	"github.com/servicegroup-dev/servicegroup/internal/describe"
@@ -27,25 +25,15 @@ func newExplainCommand(p *plugin) *cobra.Command {
 			if err := format.validate(); err != nil {
 				return err
 			}
-			c, err := p.connect()
+			_, o, err := p.observe(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
-			name, err := groupName(args[0])
+			explanation, err := describe.Explain(o, pod)
 			if err != nil {
 				return err
 			}
-			return p.show(cmd.Context(), func(ctx context.Context) (string, error) {
-				o, err := c.observe(ctx, name)
-				if err != nil {
-					return "", err
-				}
-				explanation, err := describe.Explain(o, pod)
-				if err != nil {
-					return "", err
-				}
-				return render(format, "Explanation", explanation, func(e describe.Explanation) string { return e.Text(paint(p.Out)) })
-			}, false, nil)
+			return p.print(render(format, "Explanation", explanation, func(e describe.Explanation) string { return e.Text(paint(p.Out)) }))
 		},
 	}
 	format = newOutput(cmd)

@@ -70,6 +70,17 @@ func render[T any](o *output, kind string, value T, text func(T) string) (string
 	return out.String(), err
 }
 
+// print prints what was rendered, unless that failed.
+func (p *plugin) print(text string, err error) error {
+	if err != nil {
+		return err
+	}
+	if _, err := fmt.Fprint(p.Out, text); err != nil {
+		return fmt.Errorf("printing: %w", err)
+	}
+	return nil
+}
+
 // print prints a value in one of kubectl's formats, as an object of a kind.
 func (o *output) print(out io.Writer, kind string, value any) error {
 	text, err := json.Marshal(value)

@@ -35,7 +35,7 @@ func newTraceCommand(p *plugin) *cobra.Command {
 		Use:   "trace NAME:PORT --from CLIENT",
 		Short: "Follow a connection step by step, and compare with the node's kernel",
 		Long: "Follow a connection step by step: computed from the objects as the agent does it, and compared with what the kernel of the node holds." +
-			"\n\nIt exits with status 1 when the kernel differs.",
+			"\n\nIt exits with status 1 when the kernel differs, or cannot be asked.",
 		Example:           traceExample,
 		Args:              func(_ *cobra.Command, args []string) error { return o.validate(args) },
 		ValidArgsFunction: p.completeGroups,
@@ -79,15 +79,7 @@ func cutPort(arg string) (name, port string, found bool) {
 
 func (o *traceOptions) run(ctx context.Context, arg string) error {
 	first, port, _ := cutPort(arg)
-	name, err := groupName(first)
-	if err != nil {
-		return err
-	}
-	c, err := o.connect()
-	if err != nil {
-		return err
-	}
-	observed, err := c.observe(ctx, name)
+	c, observed, err := o.observe(ctx, first)
 	if err != nil {
 		return err
 	}
@@ -99,19 +91,15 @@ func (o *traceOptions) run(ctx context.Context, arg string) error {
 	if connection.Node, err = describe.ChooseNode(o.node, connection.Client, observed); err != nil {
 		return err
 	}
-	dump, silence := c.dump(ctx, connection.Node, c.namespace+"/"+name)
+	dump, silence := c.dump(ctx, connection.Node, c.namespace+"/"+observed.Group.Name)
 	traced, err := describe.ComputeTrace(observed, connection, dump, silence)
 	if err != nil {
 		return err
 	}
-	text, err := render(o.format, "Trace", traced, func(t describe.Trace) string { return t.Text(paint(o.Out)) })
-	if err != nil {
+	if err := o.print(render(o.format, "Trace", traced, func(t describe.Trace) string { return t.Text(paint(o.Out)) })); err != nil {
 		return err
 	}
-	if _, err := fmt.Fprint(o.Out, text); err != nil {
-		return fmt.Errorf("printing the trace: %w", err)
-	}
-	if traced.Kernel.Agrees != nil && !*traced.Kernel.Agrees {
+	if traced.Kernel.Agrees == nil || !*traced.Kernel.Agrees {
 		return errFailed
 	}
 	return nil

@@ -88,9 +88,7 @@ func StatusOf(o *Observed) Status {
 	s.addAddresses(o)
 	served := o.served()
 	s.addPorts(o, served)
-	for i := range served.Groups {
-		s.Groups = append(s.Groups, groupStatus(o, &served.Groups[i]))
-	}
+	s.Groups = groupStatuses(o, served)
 	if o.Service != nil && plan.HandedToAgents(o.Service) {
 		s.Agents = agentStatus(o)
 	}
@@ -169,14 +167,29 @@ func nodePortOf(o *Observed, port *v1alpha1.Port) int32 {
 	return 0
 }
 
-func groupStatus(o *Observed, group *v1alpha1.Group) GroupStatus {
-	status := GroupStatus{Name: group.Name, Selector: selectorText(group), External: group.External != nil, Endpoints: endpointsOf(o.Slices, group.Name)}
-	for _, counted := range o.Group.Status.Groups {
-		if counted.Name == group.Name {
-			status.Matched, status.Ready = counted.Matched, counted.Ready
-		}
+// groupStatuses counts the pods as the manager does, which writes the counts down a little later.
+func groupStatuses(o *Observed, served plan.Served) []GroupStatus {
+	service := o.Service
+	if service == nil {
+		service = &corev1.Service{}
 	}
-	return status
+	// Without it, for a selector that is wrong, the counts of the status stay.
+	members, _ := plan.Members(service, served, plan.Observed{Pods: o.Pods, Nodes: o.Nodes})
+	out := make([]GroupStatus, 0, len(served.Groups))
+	for i := range served.Groups {
+		group := &served.Groups[i]
+		status := GroupStatus{Name: group.Name, Selector: selectorText(group), External: group.External != nil, Endpoints: endpointsOf(o.Slices, group.Name)}
+		for _, counted := range o.Group.Status.Groups {
+			if counted.Name == group.Name {
+				status.Matched, status.Ready = counted.Matched, counted.Ready
+			}
+		}
+		if len(members) > i && !status.External {
+			status.Matched, status.Ready = members[i].Matched, members[i].Ready
+		}
+		out = append(out, status)
+	}
+	return out
 }
 
 func agentStatus(o *Observed) *AgentStatus {

@@ -55,6 +55,10 @@ func (t *Trace) from() string {
 func (t *Trace) writeVerdict(l *lines, p Paint) {
 	switch t.Way.Verdict {
 	case trace.Sent:
+		if len(t.Way.Choices) == 1 {
+			l.add("%s to the only endpoint", p.good("Sent"))
+			return
+		}
 		l.add("%s to one of %s", p.good("Sent"), plural(len(t.Way.Choices), "endpoint"))
 	case trace.Rejected:
 		l.add("%s: the client is told at once (TCP reset, or ICMP port unreachable)", p.bad("Rejected"))

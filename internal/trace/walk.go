@@ -228,7 +228,11 @@ func (w *walker) choose(m ruleset.Map) {
 		})
 	}
 	slices.SortFunc(w.way.Choices, func(a, b Choice) int { return cmp.Or(a.Endpoint.Compare(b.Endpoint)) })
-	w.note("endpoints", "one of %d is drawn", len(count))
+	if len(count) == 1 {
+		w.note("endpoints", "there is one")
+	} else {
+		w.note("endpoints", "one of %d is drawn", len(count))
+	}
 	w.note("masquerade", "%s", masqueradeFinding(w.way.Choices))
 	w.way.Verdict = Sent
 }

@@ -21,9 +21,19 @@ func TestMain(m *testing.M) { lab.Main(m) }
 // bound is how long anything may take before a test gives up on it.
 const bound = 30 * time.Second
 
-// theLab is the cluster that all tests share: two nodes with agents, and the manager.
+// theLab is the cluster that all tests share: the manager, and two nodes with agents, of which the one
+// on node1 counts connections.
 var theLab = sync.OnceValues(func() (*lab.Lab, error) {
-	return lab.Start(context.Background(), lab.Options{Nodes: 2, Zones: []string{"zone-a", "zone-b"}, Manager: true, Agents: true, AgentArgs: []string{"--v=1"}})
+	ctx := context.Background()
+	l, err := lab.Start(ctx, lab.Options{Nodes: 2, Zones: []string{"zone-a", "zone-b"}, Manager: true, AgentArgs: []string{"--v=1"}})
+	if err != nil {
+		return nil, err
+	}
+	if _, err := l.StartAgent(ctx, l.Nodes()[0], "--connection-counters"); err != nil {
+		return nil, err
+	}
+	_, err = l.StartAgent(ctx, l.Nodes()[1])
+	return l, err
 })
 
 func requireLab(t *testing.T) *lab.Lab {
@@ -45,6 +55,19 @@ type answer struct {
 // kubectl runs the real kubectl, with the plugins of bin on its PATH.
 func kubectl(t *testing.T, l *lab.Lab, input string, args ...string) answer {
 	t.Helper()
+	cmd := kubectlCommand(t, l, args...)
+	var out, errOut bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(input), &out, &errOut
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return answer{out: out.String(), err: errOut.String(), status: cmd.ProcessState.ExitCode()}
+}
+
+func kubectlCommand(t *testing.T, l *lab.Lab, args ...string) *exec.Cmd {
+	t.Helper()
 	cmd, err := l.ControlPlane.Kubectl(t.Context(), args...)
 	if err != nil {
 		t.Fatal(err)
@@ -54,14 +77,7 @@ func kubectl(t *testing.T, l *lab.Lab, input string, args ...string) answer {
 		t.Fatal(err)
 	}
 	cmd.Env = append(cmd.Env, "PATH="+filepath.Join(root, "bin")+":"+os.Getenv("PATH"))
-	var out, errOut bytes.Buffer
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(input), &out, &errOut
-	err = cmd.Run()
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
-		t.Fatal(err)
-	}
-	return answer{out: out.String(), err: errOut.String(), status: cmd.ProcessState.ExitCode()}
+	return cmd
 }
 
 // must runs kubectl and returns what it prints.

@@ -80,6 +80,9 @@ func requireStore(t *testing.T) *store {
 	if err := json.Unmarshal([]byte(must(t, l, "", "get", "-n", "store", "service", "shop", "-o", "json")), &service); err != nil {
 		t.Fatal(err)
 	}
+	eventually(t, "the agents", func() error {
+		return wants(kubectl(t, l, "", "servicegroup", "-n", "store", "status", "shop").out, "2 of 2 nodes programmed")
+	})
 	s.vip, s.nodePort = service.Spec.ClusterIP, service.Spec.Ports[0].NodePort
 	return s
 }
