@@ -10,7 +10,9 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/tools/events"
 	endpointsliceutil "k8s.io/endpointslice/util"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
@@ -63,7 +65,10 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	switch {
 	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 		return reconcile.Result{}, nil
+	case errors.Is(err, errReleasing):
+		return reconcile.Result{RequeueAfter: conflictWait}, nil
 	case apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err):
+		r.memory.lostRace(req.NamespacedName)
 		log.FromContext(ctx).V(1).Info("Lost a race, trying again", "cause", err.Error())
 		return reconcile.Result{RequeueAfter: conflictWait}, nil
 	}
@@ -96,12 +101,13 @@ func (r *Reconciler) reconcile(ctx context.Context, sg *v1alpha1.ServiceGroup) (
 			return reconcile.Result{RequeueAfter: staleLimit}, nil
 		}
 		outcome.Members, outcome.Slices, outcome.Unexposed = endpoints.members, endpoints.slices, exposed.refusals
+		state.written = state.written || endpoints.written
 	}
 	if plan.Undecided(outcome) {
 		return reconcile.Result{}, nil // the end of the lookup is an event
 	}
 	outcome.Programming = r.programming(&outcome)
-	wait, err := r.reconcileStatus(ctx, sg, plan.Status(outcome))
+	wait, err := r.reconcileStatus(ctx, sg, plan.Status(outcome), state.written)
 	if err != nil {
 		return reconcile.Result{}, err
 	}
@@ -109,7 +115,10 @@ func (r *Reconciler) reconcile(ctx context.Context, sg *v1alpha1.ServiceGroup) (
 		wait = sooner(wait, lookAgain)
 	}
 	left, err := r.cleanUpAdoption(ctx, sg, state.service)
-	return reconcile.Result{RequeueAfter: sooner(sooner(state.retryAfter, exposed.retryAfter), sooner(wait, left))}, err
+	return reconcile.Result{
+		RequeueAfter: sooner(sooner(state.retryAfter, exposed.retryAfter), sooner(wait, left)),
+		Priority:     ptr.To(handler.LowPriority), // what can wait comes after what changed
+	}, err
 }
 
 // sooner is the shorter of two waits, of which 0 is none.

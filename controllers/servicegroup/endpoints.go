@@ -22,6 +22,8 @@ type endpointState struct {
 	slices  []*discoveryv1.EndpointSlice
 	// stale says that the cache does not show our own last writes yet; nothing was done.
 	stale bool
+	// written says that something was changed.
+	written bool
 }
 
 // sliceTarget is a Service whose EndpointSlices are to be written.
@@ -50,7 +52,7 @@ func (r *Reconciler) reconcileEndpoints(ctx context.Context, svc *corev1.Service
 			return endpointState{stale: stale}, err
 		}
 	}
-	observed, err := r.observePods(ctx, key.Namespace)
+	observed, err := r.observePods(ctx, key, selectors)
 	if err != nil {
 		return endpointState{}, err
 	}
@@ -61,28 +63,30 @@ func (r *Reconciler) reconcileEndpoints(ctx context.Context, svc *corev1.Service
 	}
 	state := endpointState{members: members}
 	for i, target := range targets {
-		final, err := r.reconcileSlices(ctx, target, members, found[i], observed.Nodes)
+		changes, err := r.reconcileSlices(ctx, target, members, found[i], observed.Nodes)
 		if err != nil {
 			return endpointState{}, err
 		}
+		state.written = state.written || !changes.Empty()
 		if i == 0 {
-			state.slices = final
+			state.slices = changes.Final
 		}
 	}
 	return state, nil
 }
 
-// reconcileSlices writes the EndpointSlices of one Service and returns them all.
-func (r *Reconciler) reconcileSlices(ctx context.Context, target sliceTarget, members []plan.Membership, found []*discoveryv1.EndpointSlice, nodes plan.Nodes) ([]*discoveryv1.EndpointSlice, error) {
+// reconcileSlices writes the EndpointSlices of one Service and returns what it changed, with them all.
+func (r *Reconciler) reconcileSlices(ctx context.Context, target sliceTarget, members []plan.Membership, found []*discoveryv1.EndpointSlice, nodes plan.Nodes) (plan.Slices, error) {
 	own := plan.MembersOf(target.served, members)
 	changes, err := computeSlices(r.planner, sliceInput{
 		service: target.service, served: target.served, members: own, found: found, nodes: nodes,
 		trigger: r.triggerTime(target.key, target.service, own, len(found) > 0),
 	})
 	if err != nil {
-		return nil, err
+		return plan.Slices{}, err
 	}
-	return changes.Final, r.writeSlices(ctx, changes)
+	defer r.memory.writing(target.key)()
+	return changes, r.writeSlices(ctx, changes)
 }
 
 // listSlices lists the slices of a Service, as copies, and says whether the cache lags behind our

@@ -66,7 +66,7 @@ func (r *Reconciler) reconcileExposed(ctx context.Context, sg *v1alpha1.ServiceG
 // there is one.
 func (r *Reconciler) reconcileExposedService(ctx context.Context, sg *v1alpha1.ServiceGroup, exposed plan.Exposed) (*corev1.Service, *plan.Refusal, time.Duration, error) {
 	key := exposedKey(client.ObjectKeyFromObject(sg), exposed.Group)
-	live, err := r.getService(ctx, types.NamespacedName{Namespace: sg.Namespace, Name: *exposed.Service.Name}, key)
+	live, err := r.getService(ctx, types.NamespacedName{Namespace: sg.Namespace, Name: *exposed.Service.Name}, key, false)
 	if err != nil {
 		return nil, nil, 0, err
 	}
@@ -89,6 +89,7 @@ func (r *Reconciler) reconcileExposedService(ctx context.Context, sg *v1alpha1.S
 	if refusal, wait := r.memory.recall(key, try); refusal != nil {
 		return live, refusal, wait, nil
 	}
+	defer r.memory.writing(key)()
 	written, err := r.write(ctx, live, exposed.Service, diff.Repair)
 	if err != nil {
 		refusal, err := r.refusalOf(ctx, sg, err)

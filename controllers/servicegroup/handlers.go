@@ -13,7 +13,9 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
 	endpointsliceutil "k8s.io/endpointslice/util"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/priorityqueue"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/log"
@@ -32,23 +34,65 @@ func enqueue(q queue, keys ...types.NamespacedName) {
 	}
 }
 
-// serviceHandler wakes the ServiceGroup a Service is labelled with, and that of the Service's name in
-// case the label was edited.
-func serviceHandler() handler.TypedEventHandler[*corev1.Service, reconcile.Request] {
-	return handler.TypedEnqueueRequestsFromMapFunc(func(_ context.Context, svc *corev1.Service) []reconcile.Request {
-		name := svc.Labels[v1alpha1.LabelServiceGroup]
-		if name == "" {
-			name = svc.Name
-		}
-		return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: svc.Namespace, Name: name}}}
-	})
+// enqueueLate adds what is not to keep changed objects waiting.
+func enqueueLate(q queue, keys ...types.NamespacedName) {
+	late, ok := q.(priorityqueue.PriorityQueue[reconcile.Request])
+	if !ok {
+		enqueue(q, keys...)
+		return
+	}
+	for _, key := range keys {
+		late.AddWithOpts(priorityqueue.AddOpts{After: statusWait, Priority: ptr.To(handler.LowPriority)}, reconcile.Request{NamespacedName: key})
+	}
 }
 
-// sliceHandler wakes the ServiceGroup of a slice, except for the echo of our own writes.
+// serviceHandler wakes the ServiceGroup a Service is labelled with. The echo of our own write wakes
+// nobody. One that comes before the answer to the write, as about every other does, cannot be told from a
+// write of somebody else, and is looked at late.
+func serviceHandler(mem *memory) handler.TypedEventHandler[*corev1.Service, reconcile.Request] {
+	wake := func(q queue, svc *corev1.Service, also ...types.NamespacedName) {
+		group, known := serviceKeys(svc)
+		switch keys := append(also, group); {
+		case mem.isWriting(known):
+			enqueueLate(q, keys...)
+		case !mem.isEcho(known, svc):
+			enqueue(q, keys...)
+		}
+	}
+	return handler.TypedFuncs[*corev1.Service, reconcile.Request]{
+		CreateFunc: func(_ context.Context, e event.TypedCreateEvent[*corev1.Service], q queue) { wake(q, e.Object) },
+		UpdateFunc: func(_ context.Context, e event.TypedUpdateEvent[*corev1.Service], q queue) {
+			before, _ := serviceKeys(e.ObjectOld)
+			wake(q, e.ObjectNew, before)
+		},
+		DeleteFunc: func(_ context.Context, e event.TypedDeleteEvent[*corev1.Service], q queue) {
+			group, _ := serviceKeys(e.Object)
+			enqueue(q, group)
+		},
+	}
+}
+
+// serviceKeys are the ServiceGroup a Service belongs to, that of the Service's name in case the label
+// was edited, and the key by which memory knows the Service.
+func serviceKeys(svc *corev1.Service) (group, known types.NamespacedName) {
+	group = client.ObjectKeyFromObject(svc)
+	known = group
+	if label := svc.Labels[v1alpha1.LabelServiceGroup]; label != "" && label != svc.Name {
+		group.Name = label
+		known = exposedKey(group, svc.Labels[v1alpha1.LabelGroup])
+	}
+	return group, known
+}
+
+// sliceHandler wakes the ServiceGroup of a slice, except for the echo of our own writes; see
+// serviceHandler.
 func sliceHandler(tracker *endpointsliceutil.EndpointSliceTracker, mem *memory) handler.TypedEventHandler[*discoveryv1.EndpointSlice, reconcile.Request] {
 	wake := func(q queue, slice *discoveryv1.EndpointSlice, foreignChange bool) {
 		for group, known := range sliceKeys(slice) {
-			if foreignChange || mem.isWaiting(known) {
+			switch {
+			case mem.isWriting(known):
+				enqueueLate(q, group)
+			case foreignChange || mem.isWaiting(known):
 				enqueue(q, group)
 			}
 		}

@@ -18,6 +18,9 @@ import (
 // waiting for it: a slice that somebody deleted while we created it is never seen.
 const staleLimit = 5 * time.Second
 
+// releaseLimit is how long addresses may take to be released after the Service that had them is gone.
+const releaseLimit = 2 * time.Second
+
 // memory is what the controller remembers of a ServiceGroup, and of the Service of each of its groups
 // (exposedKey), between two reconciliations. Losing it
 // in a restart costs a try that is known to fail, or a status write a little early.
@@ -39,9 +42,15 @@ type entry struct {
 	// triggered says that the trigger times of its pods have been seen once.
 	triggered bool
 	// exposed are the groups that have, or had, a Service of their own.
-	exposed  []string
-	refused  refused
-	adoption adoption
+	exposed []string
+	refused refused
+	// heldSince is when addresses that are to be restored were first found to be held.
+	heldSince time.Time
+	adoption  adoption
+	// hidden says that there may be a Service which the cache does not show.
+	hidden bool
+	// writing says that we are writing the Service or its slices.
+	writing bool
 	// group and service are what our last writes returned, until the caches show them.
 	group   *v1alpha1.ServiceGroup
 	service *corev1.Service
@@ -130,7 +139,19 @@ func (m *memory) exposedGroups(key types.NamespacedName) []string {
 
 // accept forgets refusals.
 func (m *memory) accept(key types.NamespacedName) {
-	m.with(key, func(e *entry) { e.refused = refused{} })
+	m.with(key, func(e *entry) { e.refused, e.heldSince = refused{}, time.Time{} })
+}
+
+// releasing says whether the addresses that are to be restored, and are held, may still be released.
+func (m *memory) releasing(key types.NamespacedName) (yes bool) {
+	m.with(key, func(e *entry) {
+		now := m.options.Clock.Now()
+		if e.heldSince.IsZero() {
+			e.heldSince = now
+		}
+		yes = now.Sub(e.heldSince) < releaseLimit
+	})
+	return yes
 }
 
 // deferCounts says whether pod counts have been held back long enough, and otherwise how long to
@@ -214,6 +235,52 @@ func (m *memory) latestService(key types.NamespacedName, cached *corev1.Service)
 
 func (m *memory) wroteService(key types.NamespacedName, written *corev1.Service) {
 	m.with(key, func(e *entry) { e.service = written.DeepCopy() })
+}
+
+// writing takes note that a Service or its slices are being written, until the function it returns is
+// called.
+func (m *memory) writing(key types.NamespacedName) (done func()) {
+	m.with(key, func(e *entry) { e.writing = true })
+	return func() { m.with(key, func(e *entry) { e.writing = false }) }
+}
+
+func (m *memory) isWriting(key types.NamespacedName) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e := m.entries[key]
+	return e != nil && e.writing
+}
+
+// isEcho says whether a Service in an event is what our last write returned: there is nothing in it
+// that the reconciliation which wrote it does not know.
+func (m *memory) isEcho(key types.NamespacedName, svc *corev1.Service) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e := m.entries[key]
+	return e != nil && e.service != nil && e.service.UID == svc.UID && e.service.ResourceVersion == svc.ResourceVersion
+}
+
+// mayBeHidden says whether there may be a Service that the cache does not show.
+func (m *memory) mayBeHidden(key types.NamespacedName) (hidden bool) {
+	m.with(key, func(e *entry) { hidden = e.hidden || e.service != nil })
+	return hidden
+}
+
+// hidden takes note of whether the API server has a Service that the cache does not show.
+func (m *memory) hidden(key types.NamespacedName, found bool) {
+	m.with(key, func(e *entry) {
+		if e.hidden = found; !found {
+			e.service = nil
+		}
+	})
+}
+
+// lostRace has the Services of a ServiceGroup looked for at the API server the next time.
+func (m *memory) lostRace(key types.NamespacedName) {
+	m.with(key, func(e *entry) { e.hidden = true })
+	for _, group := range m.exposedGroups(key) {
+		m.with(exposedKey(key, group), func(e *entry) { e.hidden = true })
+	}
 }
 
 // newer says whether a is a later state of the same object as b.

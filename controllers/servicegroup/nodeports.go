@@ -63,6 +63,9 @@ func (r *Reconciler) writeNumbered(ctx context.Context, sg *v1alpha1.ServiceGrou
 		if !strings.Contains(why, "already allocated") {
 			return nil, &nodePortOutsideError{flag: r.options.NodePortRange, number: number, why: why}
 		}
+		if live == nil && remembersNodePort(&sg.Status, number) && r.memory.releasing(client.ObjectKeyFromObject(sg)) {
+			return nil, errReleasing
+		}
 		request.Refused[number] = true
 		if request.Taken, err = r.nodePorts.since(ctx, r, sg, try > 1); err != nil {
 			return nil, err
@@ -72,6 +75,10 @@ func (r *Reconciler) writeNumbered(ctx context.Context, sg *v1alpha1.ServiceGrou
 			return nil, &nodePortsContestedError{number: number, holder: request.Taken[number]}
 		}
 	}
+}
+
+func remembersNodePort(status *v1alpha1.ServiceGroupStatus, number int32) bool {
+	return slices.ContainsFunc(status.Ports, func(p v1alpha1.PortStatus) bool { return p.NodePort == number })
 }
 
 // numbered is the ServiceGroup with the NodePorts that it should have, to compare the Service with.

@@ -1,6 +1,7 @@
 package servicegroup
 
 import (
+	"slices"
 	"sync"
 
 	"k8s.io/apimachinery/pkg/labels"
@@ -58,6 +59,13 @@ func (x *podIndex) set(key types.NamespacedName, selectors []labels.Selector) {
 			x.filed[key] = append(x.filed[key], a)
 		}
 	}
+}
+
+// anchors are the labels of which a pod must have one to match a selector of a ServiceGroup.
+func (x *podIndex) anchors(key types.NamespacedName) []anchor {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return slices.Clone(x.filed[key])
 }
 
 func (x *podIndex) remove(key types.NamespacedName) {

@@ -3,6 +3,7 @@ package servicegroup
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -24,10 +25,16 @@ import (
 // Without it, a Service that somebody creates between our look and our apply would be taken over.
 const absentVersion = "1"
 
+// errReleasing says that addresses which status remembers are held, perhaps still by the deleted Service
+// that had them: the API server releases them a moment after it is gone.
+var errReleasing = errors.New("the addresses of the deleted Service are not released yet")
+
 // serviceState is the generated Service after this reconciliation's try.
 type serviceState struct {
 	// service is the generated Service as it is; nil when there is none.
 	service *corev1.Service
+	// written says that it was just changed.
+	written bool
 	// problems and refusal say why it is not as the spec asks.
 	problems []plan.Problem
 	refusal  *plan.Refusal
@@ -40,15 +47,17 @@ type serviceState struct {
 // reconcileService gets the Service and writes it if it is not as the spec asks.
 func (r *Reconciler) reconcileService(ctx context.Context, sg *v1alpha1.ServiceGroup) (serviceState, error) {
 	key := client.ObjectKeyFromObject(sg)
-	svc, err := r.getService(ctx, key, key)
+	problems := plan.Validate(&sg.Spec)
+	// What we are not going to write cannot tell us, by a conflict, that somebody else has the name.
+	svc, err := r.getService(ctx, key, key, len(problems) > 0 || plan.AsksToAdopt(sg))
 	if err != nil {
 		return serviceState{}, err
 	}
 	if svc != nil && plan.OwnershipOf(svc, sg) != plan.Ours {
 		return r.reconcileForeign(ctx, sg, svc)
 	}
-	state := serviceState{service: svc}
-	if state.problems = plan.Validate(&sg.Spec); len(state.problems) > 0 {
+	state := serviceState{service: svc, problems: problems}
+	if len(problems) > 0 {
 		return state, nil
 	}
 	if svc != nil && !svc.DeletionTimestamp.IsZero() {
@@ -57,13 +66,19 @@ func (r *Reconciler) reconcileService(ctx context.Context, sg *v1alpha1.ServiceG
 	return r.writeService(ctx, sg, state)
 }
 
-// getService gets a Service, known to memory by another key, from the cache, and from the API server
-// if it is not there: the cache lags, and does not hold Services without our label.
-func (r *Reconciler) getService(ctx context.Context, key, known types.NamespacedName) (*corev1.Service, error) {
+// getService gets a Service, known to memory by another key, from the cache. It asks the API server for
+// one that is not there if the caller must be sure, or if there was reason to think that the cache
+// does not show it: it lags, and does not hold Services without our label. Otherwise a Service that
+// exists all the same is a conflict when ours is created, and the next look is at the API server.
+func (r *Reconciler) getService(ctx context.Context, key, known types.NamespacedName, sure bool) (*corev1.Service, error) {
 	svc := &corev1.Service{}
 	err := r.client.Get(ctx, key, svc)
 	if apierrors.IsNotFound(err) {
+		if !sure && !r.memory.mayBeHidden(known) {
+			return nil, nil
+		}
 		err = r.live.Get(ctx, key, svc)
+		r.memory.hidden(known, !apierrors.IsNotFound(err))
 	}
 	if apierrors.IsNotFound(err) {
 		return nil, nil
@@ -97,6 +112,7 @@ func (r *Reconciler) writeService(ctx context.Context, sg *v1alpha1.ServiceGroup
 		state.refusal, state.retryAfter = refusal, wait
 		return state, nil
 	}
+	defer r.memory.writing(key)()
 	written, err := r.writeNumbered(ctx, sg, state.service, diff)
 	if err != nil {
 		refusal, err := r.refusalOf(ctx, sg, err)
@@ -108,7 +124,7 @@ func (r *Reconciler) writeService(ctx context.Context, sg *v1alpha1.ServiceGroup
 	}
 	r.memory.accept(key)
 	r.memory.wroteService(key, written)
-	state.service = written
+	state.service, state.written = written, true
 	return state, nil
 }
 
@@ -121,6 +137,9 @@ func (r *Reconciler) createOrUpdate(ctx context.Context, sg *v1alpha1.ServiceGro
 		_, _, held := healthCheckRefused(err)
 		if !restored || !(held || apierrors.IsInvalid(err)) {
 			return svc, err
+		}
+		if r.memory.releasing(client.ObjectKeyFromObject(sg)) {
+			return nil, errReleasing
 		}
 		log.FromContext(ctx).Info("The remembered addresses are taken, asking for new ones", "cause", err.Error())
 		if svc, err = r.write(ctx, live, plan.Service(sg), diff.Repair); err == nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"runtime/debug"
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -42,7 +43,8 @@ const controllerName = "servicegroup"
 
 // Options tune the controller. The zero value is good for a cluster of any usual size.
 type Options struct {
-	// Concurrency is how many ServiceGroups are reconciled at once. Default 4.
+	// Concurrency is how many ServiceGroups are reconciled at once. Default 16: a reconciliation mostly
+	// waits for the API server, which takes its time to create a Service.
 	Concurrency int
 	// CountRefresh is how late the numbers of pods in status may be when they change without
 	// becoming or ceasing to be zero. Default 10 s.
@@ -74,7 +76,7 @@ type Options struct {
 
 func (o Options) withDefaults() Options {
 	if o.Concurrency == 0 {
-		o.Concurrency = 4
+		o.Concurrency = 16
 	}
 	if o.CountRefresh == 0 {
 		o.CountRefresh = 10 * time.Second
@@ -129,7 +131,7 @@ func Setup(ctx context.Context, mgr manager.Manager, options Options) error {
 	cache := mgr.GetCache()
 	b := builder.ControllerManagedBy(mgr).Named(controllerName).
 		For(&v1alpha1.ServiceGroup{}, builder.WithPredicates(predicate.Or(predicate.GenerationChangedPredicate{}, adoptionChanged()))).
-		WatchesRawSource(source.Kind(cache, &corev1.Service{}, serviceHandler())).
+		WatchesRawSource(source.Kind(cache, &corev1.Service{}, serviceHandler(r.memory))).
 		WatchesRawSource(source.Kind(cache, &discoveryv1.EndpointSlice{}, sliceHandler(r.tracker, r.memory))).
 		WatchesRawSource(source.Kind(cache, &corev1.Pod{}, podHandler(r.index))).
 		WatchesRawSource(source.Kind(cache, &corev1.Node{}, nodeHandler(mgr.GetClient(), r.index))).
@@ -141,7 +143,12 @@ func Setup(ctx context.Context, mgr manager.Manager, options Options) error {
 	if err := b.Complete(r); err != nil {
 		return fmt.Errorf("building the controller: %w", err)
 	}
-	return nil
+	return mgr.Add(manager.RunnableFunc(func(ctx context.Context) error {
+		if cache.WaitForCacheSync(ctx) {
+			debug.FreeOSMemory() // the first lists leave as much garbage behind as the caches hold
+		}
+		return nil
+	}))
 }
 
 func newReconciler(mgr manager.Manager, pods podLister, options Options) *Reconciler {
@@ -167,6 +174,7 @@ func newReconciler(mgr manager.Manager, pods podLister, options Options) *Reconc
 // Fields of the caches' own indexes.
 const (
 	fieldNode    = "spec.nodeName"
+	fieldBucket  = "bucket"
 	fieldService = "service"
 	fieldGroup   = "group"
 )

@@ -18,9 +18,14 @@ import (
 // maxNote is the size of an event's note that the API server takes.
 const maxNote = 1024
 
+// statusWait is how long a status waits that tells of objects just written. They are what traffic
+// depends on: when many ServiceGroups change at once, those of all come before the status of any, since
+// whatever waits is of low priority.
+const statusWait = 100 * time.Millisecond
+
 // reconcileStatus writes the status if what it says changed, and then the events of that change. If
-// only numbers of pods changed it returns how long they may wait.
-func (r *Reconciler) reconcileStatus(ctx context.Context, sg *v1alpha1.ServiceGroup, status v1alpha1.ServiceGroupStatus) (wait time.Duration, err error) {
+// something else was just written, or only numbers of pods changed, it returns how long to wait.
+func (r *Reconciler) reconcileStatus(ctx context.Context, sg *v1alpha1.ServiceGroup, status v1alpha1.ServiceGroupStatus, written bool) (wait time.Duration, err error) {
 	key := client.ObjectKeyFromObject(sg)
 	switch plan.DiffStatus(&sg.Status, &status) {
 	case plan.Unchanged:
@@ -29,6 +34,10 @@ func (r *Reconciler) reconcileStatus(ctx context.Context, sg *v1alpha1.ServiceGr
 	case plan.CountsChanged:
 		if due, wait := r.memory.deferCounts(key); !due {
 			return wait, nil
+		}
+	case plan.Changed:
+		if written {
+			return statusWait, nil
 		}
 	}
 	updated := sg.DeepCopy()
@@ -56,12 +65,12 @@ func (r *Reconciler) withTimes(old, now []metav1.Condition) []metav1.Condition {
 	return out
 }
 
-// recordTransitions records an event for every condition whose status or reason changed. A
-// ServiceGroup that starts without endpoints is no event: every one does.
+// recordTransitions records an event for every condition whose status or reason changed. What a
+// ServiceGroup starts with is no transition, but a user who made a mistake looks for it in the events.
 func (r *Reconciler) recordTransitions(before, after *v1alpha1.ServiceGroup) {
 	for _, now := range after.Status.Conditions {
 		old := apimeta.FindStatusCondition(before.Status.Conditions, now.Type)
-		if old == nil && now.Type == v1alpha1.ConditionReady && now.Status != metav1.ConditionTrue {
+		if old == nil && (now.Type != v1alpha1.ConditionAccepted || now.Status == metav1.ConditionTrue) {
 			continue
 		}
 		if old != nil && old.Status == now.Status && old.Reason == now.Reason {

@@ -54,6 +54,12 @@ func nameTaken(svc *corev1.Service, remedy string) *Refusal {
 	}
 }
 
+// AsksToAdopt says whether a ServiceGroup names a Service that it is to adopt.
+func AsksToAdopt(sg *v1alpha1.ServiceGroup) bool {
+	_, asked := sg.Annotations[v1alpha1.AnnotationAdopt]
+	return asked
+}
+
 // Adopted says whether a ServiceGroup's own Service is one that it adopted.
 func Adopted(svc *corev1.Service, sg *v1alpha1.ServiceGroup) bool {
 	return sg.Annotations[v1alpha1.AnnotationAdopt] == string(svc.UID)

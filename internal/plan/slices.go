@@ -67,6 +67,9 @@ type Slices struct {
 	Final []*discoveryv1.EndpointSlice
 }
 
+// Empty says that there is nothing to change.
+func (s Slices) Empty() bool { return len(s.Create)+len(s.Update)+len(s.Delete) == 0 }
+
 // Existing are the EndpointSlices found under a Service's name.
 type Existing struct {
 	// ByGroup are those that belong to a group, by its name.
