@@ -118,8 +118,6 @@ func (c *ControlPlane) controllerManagerProgram() (program, error) {
 			"--root-ca-file", c.path("apiserver.crt"),
 			// Its usual 20 requests a second would make tests wait for the garbage collector.
 			"--kube-api-qps", "500", "--kube-api-burst", "1000",
-			// The lab's nodes send no heartbeats, so nobody may declare them dead.
-			"--controllers", "*,-node-lifecycle-controller,-taint-eviction-controller",
 		},
 		health: "https://127.0.0.1:10257/healthz",
 	}, err

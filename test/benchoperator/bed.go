@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"os"
 	"sync"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -25,8 +24,7 @@ type bed struct {
 	lab    *lab.Lab
 	groups client.Client
 
-	servicesTook, groupsTook time.Duration
-	nextAddress              netip.Addr
+	nextAddress netip.Addr
 }
 
 const writers = 32

@@ -22,9 +22,9 @@ const bound = 10 * time.Minute
 
 func app(i int) string { return fmt.Sprintf("app-%04d", i) }
 
-// untilComplete waits until every one of the Services has slices with podsEach ready endpoints, from
+// untilComplete creates n entry points and waits until every one has slices with podsEach ready endpoints, from
 // a watch, and returns when the last one came.
-func (b *bed) untilComplete(ctx context.Context, namespace string, create func(i int) error) (time.Duration, error) {
+func (b *bed) untilComplete(ctx context.Context, namespace string, n int, create func(ctx context.Context, i int) error) (time.Duration, error) {
 	factory := informers.NewSharedInformerFactoryWithOptions(b.lab.Kubernetes, 0, informers.WithNamespace(namespace))
 	type count struct {
 		service string
@@ -48,12 +48,12 @@ func (b *bed) untilComplete(ctx context.Context, namespace string, create func(i
 
 	started := time.Now()
 	failed := make(chan error, 1)
-	go func() { failed <- inParallel(b.scale.groups, create) }()
+	go func() { failed <- inParallel(n, func(i int) error { return create(ctx, i) }) }()
 	complete := map[string]bool{}
-	for len(complete) < b.scale.groups {
+	for len(complete) < n {
 		select {
 		case <-ctx.Done():
-			return 0, fmt.Errorf("%d of %d are complete: %w", len(complete), b.scale.groups, ctx.Err())
+			return 0, fmt.Errorf("%d of %d are complete: %w", len(complete), n, ctx.Err())
 		case err := <-failed:
 			if err != nil {
 				return 0, err
@@ -65,45 +65,6 @@ func (b *bed) untilComplete(ctx context.Context, namespace string, create func(i
 		}
 	}
 	return time.Since(started), nil
-}
-
-func (b *bed) measureServices(ctx context.Context) (string, error) {
-	if err := b.runPods(ctx, "services", b.scale.groups*b.podsEach, func(i int) string { return app(i % b.scale.groups) }); err != nil {
-		return "", err
-	}
-	controllers, err := b.lab.StartControllerManager(ctx, "--controllers=endpointslice-controller",
-		"--kube-api-qps=1000", "--kube-api-burst=2000", "--concurrent-service-endpoint-syncs=4")
-	if err != nil {
-		return "", err
-	}
-	b.servicesTook, err = b.untilComplete(ctx, "services", func(i int) error {
-		_, err := b.lab.Kubernetes.CoreV1().Services("services").Create(ctx, &corev1.Service{
-			ObjectMeta: metav1.ObjectMeta{Name: app(i)},
-			Spec: corev1.ServiceSpec{
-				Selector: map[string]string{"app": app(i)}, Ports: []corev1.ServicePort{{Name: "http", Port: 80}},
-			},
-		}, metav1.CreateOptions{})
-		return err
-	})
-	if err != nil {
-		return "", err
-	}
-	return b.servicesTook.Round(time.Millisecond).String(), controllers.Stop()
-}
-
-func (b *bed) measureServiceGroups(ctx context.Context) (string, error) {
-	if err := b.runPods(ctx, "groups", b.scale.groups*b.podsEach, func(i int) string { return app(i % b.scale.groups) }); err != nil {
-		return "", err
-	}
-	manager, err := b.lab.StartManager(ctx, "--kube-api-qps=1000", "--concurrency=4")
-	if err != nil {
-		return "", err
-	}
-	b.groupsTook, err = b.untilComplete(ctx, "groups", func(i int) error { return b.groups.Create(ctx, b.newGroup("groups", app(i), app(i))) })
-	if err != nil {
-		return "", err
-	}
-	return b.groupsTook.Round(time.Millisecond).String(), manager.Stop()
 }
 
 // measureFlip counts in the audit log what the operator writes when one pod becomes unready.
@@ -208,7 +169,7 @@ func (b *bed) writes() (map[string]int, error) {
 // measureMemory fills the cluster with pods that nothing selects, keeps one pod per ServiceGroup, and
 // starts the manager.
 func (b *bed) measureMemory(ctx context.Context) (string, error) {
-	for _, namespace := range []string{"services", "flip", "groups"} {
+	for _, namespace := range []string{speedNamespace, "flip"} {
 		if err := b.lab.Kubernetes.CoreV1().Pods(namespace).DeleteCollection(ctx, metav1.DeleteOptions{GracePeriodSeconds: new(int64)}, metav1.ListOptions{}); err != nil {
 			return "", err
 		}
