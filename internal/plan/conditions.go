@@ -98,6 +98,11 @@ func readyCondition(o Outcome) metav1.Condition {
 		ready.Status, ready.Reason = metav1.ConditionFalse, v1alpha1.ReasonNoReadyEndpoints
 		ready.Message = "no ready endpoint for " + joinListed(without, "; for ")
 	}
+	if ready.Status == metav1.ConditionTrue {
+		for _, pods := range passedBy(o) {
+			ready.Message += "; " + pods
+		}
+	}
 	for i := range o.Members {
 		ready.Message += remark(&o.Members[i])
 	}
@@ -126,17 +131,14 @@ func portsWithoutEndpoint(o Outcome) []string {
 		if ready[portName{port.Name, protocolOf(port)}] {
 			continue
 		}
-		title := fmt.Sprintf("%d/%s", port.Port, protocolOf(port))
-		if port.Name != "" {
-			title = fmt.Sprintf("%s (%s)", port.Name, title)
-		}
-		out = append(out, fmt.Sprintf("port %s: %s", title, joinListed(whyNotReady(o, port), ", ")))
+		out = append(out, fmt.Sprintf("port %s: %s", titleOf(port), joinListed(whyNotReady(o, port), ", ")))
 	}
 	return out
 }
 
-// whyNotReady says for each group of a port why it has no ready endpoint there. It counts nothing,
-// so that the message stays the same while pods come and go.
+// whyNotReady says for each group of a port why it has no ready endpoint there. It counts only the pods
+// that lack a name, in words that withoutCounts knows: other messages stay the same while pods come
+// and go.
 func whyNotReady(o Outcome, port *v1alpha1.Port) []string {
 	var why []string
 	for _, group := range o.Served.GroupsOf(port) {
@@ -147,6 +149,8 @@ func whyNotReady(o Outcome, port *v1alpha1.Port) []string {
 			why = append(why, whyExternalNotReady(&o.Members[at]))
 		case at < 0 || o.Members[at].Matched == 0:
 			why = append(why, "group "+group+" selects no pod")
+		case target.Type == intstr.String && len(o.Members[at].Pods) > 0 && lacking(&o.Members[at], target.StrVal, protocolOf(port)) == len(o.Members[at].Pods):
+			why = append(why, nobodyHas(target.StrVal, group, len(o.Members[at].Pods), protocolOf(port)))
 		case o.Members[at].Ready > 0 && target.Type == intstr.String:
 			why = append(why, fmt.Sprintf("no ready pod of group %s has a container port named %s with protocol %s", group, target.StrVal, protocolOf(port)))
 		default:

@@ -116,7 +116,8 @@ type StatusChange string
 const (
 	// Unchanged: nothing differs.
 	Unchanged StatusChange = "Unchanged"
-	// CountsChanged: only numbers of pods differ, and none of them became or ceased to be zero.
+	// CountsChanged: only numbers of pods differ, also in messages, and none of them became or ceased to
+	// be zero.
 	// With thousands of pods that happens all the time and tells nobody anything at once.
 	CountsChanged StatusChange = "CountsChanged"
 	// Changed: something differs that a user waits for.
@@ -150,5 +151,8 @@ func forgetCounts(status *v1alpha1.ServiceGroupStatus) {
 		status.Groups[i].Matched = min(status.Groups[i].Matched, 1)
 		status.Groups[i].Ready = min(status.Groups[i].Ready, 1)
 		status.Groups[i].LeftOut = min(status.Groups[i].LeftOut, 1)
+	}
+	for i := range status.Conditions {
+		status.Conditions[i].Message = withoutCounts(status.Conditions[i].Message)
 	}
 }

@@ -37,8 +37,23 @@ ports:
 `)
 		Eventually(endpointsOf("named")).Should(ConsistOf(at("a/http", old, 8080, "rs"), at("a/http", recent, 9090, "rs")))
 		Eventually(ready(sg)).Should(Equal("False NoReadyEndpoints: no ready endpoint for port only-b (81/TCP): " +
-			"no ready pod of group b has a container port named web with protocol TCP"))
+			`targetPort "web" is a name that none of the 1 pods of group "b" has among its container ports of protocol TCP`))
 		Expect(statusOf(sg)(Default).Groups).To(ContainElement(v1alpha1.GroupStatus{Name: "b", Matched: 1, Ready: 1}))
+
+		By("counting again late, and in one write, when more pods lack the name")
+		quiet()
+		writes.reset()
+		for i := range 11 {
+			runPod(podSpec{name: numbered("without", i), labels: b})
+		}
+		Eventually(ready(sg)).Should(HaveSuffix(`none of the 12 pods of group "b" has among its container ports of protocol TCP`))
+		Expect(writes.in(namespace)["servicegroups/status"]).To(BeNumerically("<=", 3))
+
+		By("saying which pods are passed by when one has it")
+		found := runPod(podSpec{name: "with", labels: b, ports: map[string]int32{"web": 7070}})
+		Eventually(endpointsOf("named")).Should(ContainElements(at("b/http", found, 7070, "rs"), at("b/only-b", found, 7070, "rs")))
+		left := `leaves out 12 of the 13 pods of group "b": no container port named "web" of protocol TCP`
+		Eventually(ready(sg)).Should(Equal("True EndpointsReady: every port has a ready endpoint; port http (80/TCP) " + left + "; port only-b (81/TCP) " + left))
 	})
 
 	It("take the targetPort of the backend before that of the port", func() {
