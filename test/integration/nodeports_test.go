@@ -265,15 +265,23 @@ var _ = Describe("NodePorts from a range", Ordered, ContinueOnFailure, func() {
 			failed := make(chan struct{})
 			own := namespace
 			writes.intercept(func(at string, req *http.Request, next http.RoundTripper) (*http.Response, error) {
-				if len(at) > len(own) && at[:len(own)] == own && seen.Add(1) == n+1 {
+				if len(at) <= len(own) || at[:len(own)] != own {
+					return next.RoundTrip(req)
+				}
+				switch number := seen.Add(1); {
+				case number == n+1:
 					defer close(failed)
 					return fail(at, req, next)
+				case number > n+1: // a request that the crash cuts short has its number for a moment
+					return nil, errors.New("injected: the manager has crashed")
 				}
 				return next.RoundTrip(req)
 			})
 			sg := create(numbered("crash", int(n)), "type: NodePort\n"+oneGroup+"ports: [{name: a, port: 80}, {name: b, port: 81}]")
 			Eventually(failed).Should(BeClosed())
 			want := probes(sg)
+			stopManager()
+			writes.intercept(nil)
 			withRange(testRange)
 			Eventually(nodePortOf(sg)).Should(Equal(want[0]))
 			quiet()
