@@ -255,15 +255,21 @@ func sameAddresses(before *corev1.Service, what string) {
 // allocated are the numbers that differ from one ServiceGroup to the next.
 var allocated = regexp.MustCompile(`\b3\d{4}\b`)
 
-// outcome describes everything there is of the ServiceGroup "story", without names and numbers that the
-// API server made up.
-func outcome(g Gomega) string {
+// outcome describes everything there is of the ServiceGroup "story".
+func outcome(g Gomega) string { return outcomeOf(g, "story") }
+
+// outcomeOf describes everything there is of a ServiceGroup, without names and numbers that the API
+// server made up.
+func outcomeOf(g Gomega, name string) string {
 	var lines []string
 	var services corev1.ServiceList
 	g.Expect(k8s.List(ctx, &services, client.InNamespace(namespace))).To(Succeed())
 	for _, svc := range services.Items {
 		owner := metav1.GetControllerOf(&svc)
 		g.Expect(owner).NotTo(BeNil())
+		if owner.Name != name {
+			continue
+		}
 		lines = append(lines, fmt.Sprint("service ", svc.Name, svc.Spec.Type, svc.Labels, svc.Annotations, svc.Spec.Ports, svc.Spec.Selector, owner.Name))
 		for _, slice := range slicesOf(g, svc.Name) {
 			line := fmt.Sprint("slice of ", svc.Name, slice.AddressType, slice.Labels)
@@ -278,7 +284,7 @@ func outcome(g Gomega) string {
 		}
 	}
 	sg := &v1alpha1.ServiceGroup{}
-	g.Expect(k8s.Get(ctx, client.ObjectKey{Namespace: namespace, Name: "story"}, sg)).To(Succeed())
+	g.Expect(k8s.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, sg)).To(Succeed())
 	for _, c := range sg.Status.Conditions {
 		lines = append(lines, fmt.Sprintf("condition %s=%s %s: %s (%t)", c.Type, c.Status, c.Reason, c.Message, c.ObservedGeneration == sg.Generation))
 	}
