@@ -27,7 +27,7 @@ func slim(obj any) (any, error) {
 	case *corev1.Service:
 		o.Annotations = nil
 		o.Spec.Selector = nil
-		o.Labels = only(o.Labels, v1alpha1.LabelServiceProxyName, v1alpha1.LabelServiceGroup)
+		o.Labels = only(o.Labels, v1alpha1.LabelServiceProxyName, v1alpha1.LabelAdopting, v1alpha1.LabelServiceGroup)
 	case *discoveryv1.EndpointSlice:
 		slimSlice(o)
 	}

@@ -59,15 +59,14 @@ func newWatcher(o *Options) (*watcher, error) {
 		changed: changes{services: map[types.NamespacedName]struct{}{}},
 		wake:    make(chan struct{}, 1),
 	}
-	proxyName := labels.Set{v1alpha1.LabelServiceProxyName: v1alpha1.ServiceProxyName}.String()
-	headless := "!" + corev1.IsHeadlessService
-	if o.Mode == ModeAll {
-		proxyName = "" // a selector cannot say "this value or none": see ours
-	} else {
-		headless += "," + proxyName
+	// A selector cannot say "this label or that one", nor "this value or none": see ours.
+	generated, withPods := "", "!"+corev1.IsHeadlessService
+	if o.Mode == ModeGroups {
+		generated = v1alpha1.LabelServiceGroup
+		withPods += "," + labels.Set{v1alpha1.LabelServiceProxyName: v1alpha1.ServiceProxyName}.String()
 	}
-	w.services = w.factory(o.Client, selectLabels(proxyName)).Core().V1().Services().Informer()
-	w.slices = w.factory(o.Client, selectLabels(headless)).Discovery().V1().EndpointSlices().Informer()
+	w.services = w.factory(o.Client, selectLabels(generated)).Core().V1().Services().Informer()
+	w.slices = w.factory(o.Client, selectLabels(withPods)).Discovery().V1().EndpointSlices().Informer()
 	w.node = w.factory(o.Client, selectName(o.NodeName)).Core().V1().Nodes().Informer()
 	handlers := map[cache.SharedIndexInformer]func(obj any){
 		w.services: w.markService, w.slices: w.markSlice, w.node: func(any) { w.markNode() },
@@ -130,10 +129,13 @@ func (w *watcher) start(stop <-chan struct{}) bool {
 	return true
 }
 
-// ours says whether a Service or EndpointSlice with these labels is for this agent.
+// ours says whether a Service or EndpointSlice with these labels is for this agent. A Service that the
+// operator is about to adopt is, while the proxy that it has serves it too: the label that makes the
+// other let go comes when every agent can be expected to serve it (docs/adoption.md).
 func (w *watcher) ours(labels map[string]string) bool {
 	name, named := labels[v1alpha1.LabelServiceProxyName]
-	return name == v1alpha1.ServiceProxyName || w.mode == ModeAll && !named
+	_, adopting := labels[v1alpha1.LabelAdopting]
+	return name == v1alpha1.ServiceProxyName || !named && (adopting || w.mode == ModeAll)
 }
 
 // onEvery calls mark with the object of each event: for an update with both the old and the new one,

@@ -70,7 +70,7 @@ func (b *bed) startAgent(t *testing.T, args ...string) *lab.Process {
 func (b *bed) serviceOf(t *testing.T, name string, change func(*corev1.Service), endpoints ...netip.Addr) *corev1.Service {
 	t.Helper()
 	service := &corev1.Service{
-		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{v1alpha1.LabelServiceProxyName: v1alpha1.ServiceProxyName}},
+		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labelsOf(name, v1alpha1.ServiceProxyName)},
 		Spec:       corev1.ServiceSpec{Ports: []corev1.ServicePort{{Name: "http", Port: 80}}},
 	}
 	change(service)
@@ -87,6 +87,15 @@ func (b *bed) serviceOf(t *testing.T, name string, change func(*corev1.Service),
 		t.Fatal(err)
 	}
 	return created
+}
+
+// labelsOf are the labels of a Service that the operator generated, and of another proxy's with its name.
+func labelsOf(name, proxyName string) map[string]string {
+	out := map[string]string{v1alpha1.LabelServiceGroup: name}
+	if proxyName != "" {
+		out[v1alpha1.LabelServiceProxyName] = proxyName
+	}
+	return out
 }
 
 var getOptions metav1.GetOptions

@@ -9,25 +9,19 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/servicegroup-dev/servicegroup/api/v1alpha1"
 	"github.com/servicegroup-dev/servicegroup/internal/lab"
 )
-
-func labelled(proxyName string) func(*corev1.Service) {
-	return func(s *corev1.Service) {
-		if s.Labels = map[string]string{v1alpha1.LabelServiceProxyName: proxyName}; proxyName == "" {
-			s.Labels = nil
-		}
-	}
-}
 
 // threeServices are one of ours, one of the cluster's proxy and one of some other proxy; they return
 // their virtual IPs in that order.
 func (b *bed) threeServices(t *testing.T) (out []string) {
 	t.Helper()
 	for i, proxyName := range []string{v1alpha1.ServiceProxyName, "", "another"} {
-		service := b.serviceOf(t, fmt.Sprintf("mode-%d", i), labelled(proxyName), netip.MustParseAddr("10.244.200.1"))
+		name := fmt.Sprintf("mode-%d", i)
+		service := b.serviceOf(t, name, func(s *corev1.Service) { s.Labels = labelsOf(name, proxyName) }, netip.MustParseAddr("10.244.200.1"))
 		b.labelSlice(t, service.Name, proxyName)
 		out = append(out, service.Spec.ClusterIP)
 	}
@@ -49,6 +43,39 @@ func TestOnlyOurServicesAreServed(t *testing.T) {
 	if got, want := b.served(t, vips), []bool{true, false, false}; !slices.Equal(got, want) {
 		t.Errorf("served %v, want %v", got, want)
 	}
+}
+
+// TestAdoptionIsServedEarly: an agent serves a Service that the operator is about to adopt, before the label
+// comes by which the other proxy lets go, and goes on without a gap; and lets go if that is called off.
+func TestAdoptionIsServedEarly(t *testing.T) {
+	b := requireBed(t)
+	endpoints := []netip.Addr{netip.MustParseAddr("10.244.200.1")}
+	service := b.serviceOf(t, "adopted", func(s *corev1.Service) { s.Labels = nil }, endpoints...)
+	vip := service.Spec.ClusterIP
+	b.startAgent(t)
+	if b.served(t, []string{vip})[0] {
+		t.Fatal("a Service of the cluster's own proxy is served")
+	}
+	relabel := func(labels map[string]string) {
+		t.Helper()
+		service.Labels = labels
+		var err error
+		if service, err = b.Kubernetes.CoreV1().Services("default").Update(t.Context(), service, metav1.UpdateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	announced := labelsOf("adopted", "")
+	announced[v1alpha1.LabelAdopting] = "true"
+	relabel(announced)
+	b.awaitEndpoints(t, vip, endpoints)
+	relabel(nil) // called off
+	b.awaitEndpoints(t, vip, nil)
+	relabel(announced)
+	b.awaitEndpoints(t, vip, endpoints)
+	relabel(labelsOf("adopted", v1alpha1.ServiceProxyName))
+	later := b.serviceOf(t, "later", func(*corev1.Service) {}, endpoints...)
+	b.awaitEndpoints(t, later.Spec.ClusterIP, endpoints) // what came before it has been seen
+	b.awaitEndpoints(t, vip, endpoints)
 }
 
 func TestEveryServiceIsServedInModeAll(t *testing.T) {
