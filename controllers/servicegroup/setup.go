@@ -41,6 +41,9 @@ const controllerName = "servicegroup"
 // +kubebuilder:rbac:groups="",resources=pods;nodes,verbs=list;watch
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 
+// startUp is how long the first lists and what they cause take, about.
+const startUp = 10 * time.Second
+
 // Options tune the controller. The zero value is good for a cluster of any usual size.
 type Options struct {
 	// Concurrency is how many ServiceGroups are reconciled at once. Default 16: a reconciliation mostly
@@ -144,8 +147,10 @@ func Setup(ctx context.Context, mgr manager.Manager, options Options) error {
 		return fmt.Errorf("building the controller: %w", err)
 	}
 	return mgr.Add(manager.RunnableFunc(func(ctx context.Context) error {
-		if cache.WaitForCacheSync(ctx) {
-			debug.FreeOSMemory() // the first lists leave as much garbage behind as the caches hold
+		select {
+		case <-time.After(startUp):
+			debug.FreeOSMemory() // the first lists leave half as much garbage behind as the caches hold
+		case <-ctx.Done():
 		}
 		return nil
 	}))

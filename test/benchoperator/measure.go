@@ -190,6 +190,9 @@ func (b *bed) measureMemory(ctx context.Context) (string, error) {
 	if err := b.untilEndpoints(ctx, "selected", "", b.scale.groups); err != nil {
 		return "", err
 	}
+	if _, err := b.quietWrites(ctx); err != nil { // longer than its garbage of the start stays
+		return "", err
+	}
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", manager.PID()))
 	if err != nil {
 		return "", err
