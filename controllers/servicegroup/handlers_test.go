@@ -110,7 +110,7 @@ func TestOptions(t *testing.T) {
 			t.Errorf("%s: no error", name)
 		}
 	}
-	if o := (Options{RetryMin: time.Hour}).withDefaults(); o.RetryMax != time.Hour || o.Concurrency != 4 {
+	if o := (Options{RetryMin: time.Hour}).withDefaults(); o.RetryMax != time.Hour || o.Concurrency != 16 {
 		t.Errorf("defaults: %+v", o)
 	}
 }
