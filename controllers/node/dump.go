@@ -25,6 +25,9 @@ const dumpSocket = "@servicegroup-agent"
 // dumpTimeout bounds both sides of a dump.
 const dumpTimeout = 30 * time.Second
 
+// maxQuestion bounds what somebody may have the agent read, in bytes.
+const maxQuestion = 4 << 10
+
 // question is what is asked on a socket of the agent's. On dumpSocket the answer is an agentapi.Dump
 // without the kernel's part.
 type question struct {
@@ -48,7 +51,7 @@ func serveLocal(ctx context.Context, address string, answer func(question) any) 
 			// Whoever asked has gone if this fails.
 			_ = conn.SetDeadline(time.Now().Add(dumpTimeout))
 			var asked question
-			if json.NewDecoder(conn).Decode(&asked) == nil {
+			if json.NewDecoder(io.LimitReader(conn, maxQuestion)).Decode(&asked) == nil {
 				_ = json.NewEncoder(conn).Encode(answer(asked))
 			}
 			_ = conn.Close()

@@ -123,9 +123,22 @@ func Walk(elements []ruleset.Element, site agentapi.Site, p Packet) Way {
 		w.refuse()
 		return w.way
 	}
-	w.note("address", "%s is a frontend (%s)", p.To, chain.Name())
-	w.follow(chain)
+	w.note("address", "%s is a frontend", p.To)
+	if chain.Kind != ruleset.CheckSources {
+		w.note("source range", "none: everybody may come")
+		w.stick(chain)
+	} else {
+		w.follow(chain)
+	}
 	return w.way
+}
+
+// stick goes where a chain leads, and says so if session affinity is not there.
+func (w *walker) stick(chain ruleset.Chain) {
+	if chain.Kind != ruleset.Affinity {
+		w.note("affinity", "none: every connection is decided anew")
+	}
+	w.follow(chain)
 }
 
 func (w *walker) note(check, format string, args ...any) {
@@ -157,12 +170,12 @@ func (w *walker) follow(chain ruleset.Chain) {
 			return
 		}
 		w.note("source range", "%s may come: it is in one of %v", w.p.Source, w.sources[w.p.To])
-		w.next(ruleset.CheckedFrontends)
+		w.next(ruleset.CheckedFrontends, w.stick)
 	case ruleset.Affinity:
 		learn := w.chains[ruleset.AffinityLearners][w.p.To]
 		w.way.AffinitySeconds = learn.N
 		w.note("affinity", "ClientIP: who connected within the last %d seconds keeps its endpoint; others go on", learn.N)
-		w.next(ruleset.AffinityFrontends)
+		w.next(ruleset.AffinityFrontends, w.follow)
 	case ruleset.Local:
 		w.policy()
 	case ruleset.Pick:
@@ -182,14 +195,14 @@ func (w *walker) follow(chain ruleset.Chain) {
 }
 
 // next goes on with the frontend's element in another map.
-func (w *walker) next(m ruleset.Map) {
+func (w *walker) next(m ruleset.Map, follow func(ruleset.Chain)) {
 	chain, found := w.chains[m][w.p.To]
 	if !found {
 		w.note("address", "the frontend has no element in %s: the packet goes on as it is", m)
 		w.way.Verdict = Untouched
 		return
 	}
-	w.follow(chain)
+	follow(chain)
 }
 
 // policy is externalTrafficPolicy Local.
@@ -201,10 +214,10 @@ func (w *walker) policy() {
 		w.note("policy", "externalTrafficPolicy Local does not bind pods: every endpoint may serve them")
 	default:
 		w.note("policy", "externalTrafficPolicy Local: endpoints on this node only")
-		w.next(ruleset.OutsideFrontends)
+		w.next(ruleset.OutsideFrontends, w.follow)
 		return
 	}
-	w.next(ruleset.InsideFrontends)
+	w.next(ruleset.InsideFrontends, w.follow)
 }
 
 // isLocalPod says whether the packet comes in by an interface by which pods are told.
