@@ -73,12 +73,13 @@ type Check struct {
 
 // CheckOf judges an installation.
 func CheckOf(in *Installation) Check {
-	j := &judge{in: in}
+	j := &judge{in: in, fine: map[string][]string{}}
 	j.schema()
 	j.managers()
 	for _, node := range slices.Sorted(slices.Values(in.Nodes)) {
 		j.node(node)
 	}
+	j.tellFine()
 	if len(in.Nodes) == 0 && len(in.Agents) == 0 {
 		j.find(Fail, "agents", "there is no node with an agent", "install the agent's DaemonSet")
 	}
@@ -99,6 +100,24 @@ func CheckOf(in *Installation) Check {
 type judge struct {
 	in       *Installation
 	findings []Finding
+	// fine are the nodes of which the same good thing is to be said.
+	fine map[string][]string
+}
+
+// fewNodes is up to how many nodes are told of one by one where all is well.
+const fewNodes = 5
+
+// tellFine adds what is well on the nodes, together where they are many.
+func (j *judge) tellFine() {
+	for _, what := range slices.Sorted(maps.Keys(j.fine)) {
+		if nodes := j.fine[what]; len(nodes) > fewNodes {
+			j.find(OK, plural(len(nodes), "node"), what, "")
+			continue
+		}
+		for _, node := range j.fine[what] {
+			j.find(OK, node, what, "")
+		}
+	}
 }
 
 func (j *judge) find(level Level, subject, what, remedy string) {
@@ -157,7 +176,8 @@ func (j *judge) node(name string) {
 	case agent.Check.Silence != "":
 		j.find(Fail, name, agent.Check.Silence, "see the log of pod "+agent.Pod)
 	default:
-		j.find(OK, name, fmt.Sprintf("agent %s, mode %s, Linux %s", agent.Check.Version, agent.Check.Mode, agent.Check.Kernel), "")
+		what := fmt.Sprintf("agent %s, mode %s, Linux %s", agent.Check.Version, agent.Check.Mode, agent.Check.Kernel)
+		j.fine[what] = append(j.fine[what], name)
 	}
 	if agent.Check.Version != j.in.Version {
 		j.find(Warn, name, fmt.Sprintf("its agent has version %s, and this plugin %s", agent.Check.Version, j.in.Version), "use the plugin of the cluster's version, or finish the upgrade")
@@ -183,7 +203,8 @@ func (j *judge) others(name string, check *agentapi.NodeCheck) {
 		if check.Mode == "all" {
 			j.find(Fail, name, proxy+" has rules, and the agent serves every Service (--mode=all): the two contend", "take kube-proxy off the node and delete its rules (kube-proxy --cleanup)")
 		} else {
-			j.find(OK, name, proxy+" serves the other Services", "")
+			what := proxy + " serves the other Services"
+			j.fine[what] = append(j.fine[what], name)
 		}
 	}
 	for _, l := range check.Listeners {

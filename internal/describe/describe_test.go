@@ -181,6 +181,14 @@ func TestCheckText(t *testing.T) {
 		Agents: map[string]Agent{"node1": {Pod: "sys/agent-1", Ready: true, Check: good}},
 	}
 	requireGolden(t, "check.txt", CheckOf(healthy).Text(false))
+	big := *healthy
+	big.Agents = map[string]Agent{}
+	for i := range 1000 {
+		name := fmt.Sprintf("node%d", i)
+		big.Nodes, big.Agents[name] = append(big.Nodes, name), Agent{Pod: "sys/agent-" + name, Ready: true, Check: good}
+	}
+	big.Nodes = big.Nodes[1:]
+	requireGolden(t, "check-many.txt", CheckOf(&big).Text(false))
 	sick := &Installation{
 		Version: "v1", SchemaRevision: "1", Schema: "0", Groups: 1, Neglected: []string{"shop/web"}, Nodes: []string{"node1", "node2", "node3", "node4"},
 		Managers: []Manager{{Pod: "sys/manager-1"}}, Targets: map[string]string{"10.96.0.20:80": "shop/web"},

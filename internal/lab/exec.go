@@ -35,15 +35,18 @@ func AgentPod(node *Node) string { return "servicegroup-agent-" + node.Name }
 // kubectl can exec and whose logs it can read.
 func (l *Lab) enlist(ctx context.Context, node *Node, agent *Process) error {
 	l.mu.Lock()
-	_, known := l.agents[AgentPod(node)]
-	l.agents[AgentPod(node)] = agent
+	_, known := l.agents[node.Name]
+	l.agents[node.Name] = agent
 	l.mu.Unlock()
 	if !known {
 		if err := l.serveKubelet(node); err != nil {
 			return fmt.Errorf("playing the kubelet of %s: %w", node.Name, err)
 		}
 	}
-	object := agentPodObject(node)
+	object, err := l.agentPodObject(ctx, node)
+	if err != nil {
+		return err
+	}
 	status := l.podStatus(&Pod{Workload: &Workload{Host: node.Host, Node: node}}, PodSpec{})
 	status.ContainerStatuses[0].Name = AgentContainer
 	pods := l.Kubernetes.CoreV1().Pods(systemNamespace)
@@ -61,20 +64,29 @@ func (l *Lab) enlist(ctx context.Context, node *Node, agent *Process) error {
 	return nil
 }
 
-func agentPodObject(node *Node) *corev1.Pod {
+// agentPodObject belongs to its Node, as the mirror of a static pod does, so that no DaemonSet takes it
+// for one of its own.
+func (l *Lab) agentPodObject(ctx context.Context, node *Node) (*corev1.Pod, error) {
+	owner, err := l.Kubernetes.CoreV1().Nodes().Get(ctx, node.Name, metav1.GetOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("getting node %s: %w", node.Name, err)
+	}
 	return &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Namespace: systemNamespace, Name: AgentPod(node), Labels: map[string]string{
-			"app.kubernetes.io/name": "servicegroup", "app.kubernetes.io/component": "agent",
-		}},
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: systemNamespace, Name: AgentPod(node),
+			Labels:          map[string]string{"app.kubernetes.io/name": "servicegroup", "app.kubernetes.io/component": "agent"},
+			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(owner, corev1.SchemeGroupVersion.WithKind("Node"))},
+		},
 		Spec: corev1.PodSpec{
 			NodeName: node.Name, HostNetwork: true,
 			Containers: []corev1.Container{{Name: AgentContainer, Image: "servicegroup.dev/lab/servicegroup:1"}},
 		},
-	}
+	}, nil
 }
 
-// serveKubelet answers what the API server asks of a kubelet for exec and logs, for the agents'
-// Pods: a command runs in the node's network namespace, as in a Pod with the host's network.
+// serveKubelet answers what the API server asks of a kubelet for exec and logs, for every agent's Pod
+// on the node, whoever made it: a command runs in the node's network namespace, as in a Pod with the
+// host's network.
 func (l *Lab) serveKubelet(node *Node) error {
 	certificate, err := tls.LoadX509KeyPair(l.ControlPlane.path("apiserver.crt"), l.ControlPlane.path("apiserver.key"))
 	if err != nil {
@@ -91,11 +103,11 @@ func (l *Lab) serveKubelet(node *Node) error {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
-		remotecommand.ServeExec(w, r, &execer{lab: l, host: node.Host}, r.PathValue("pod"), "", r.PathValue("container"),
+		remotecommand.ServeExec(w, r, &execer{lab: l, node: node}, r.PathValue("pod"), "", r.PathValue("container"),
 			r.URL.Query()["command"], options, time.Minute, startBound, remotecommand.SupportedStreamingProtocols)
 	})
 	routes.HandleFunc("GET /containerLogs/{namespace}/{pod}/{container}", func(w http.ResponseWriter, r *http.Request) {
-		agent, err := l.runningAgent(r.PathValue("pod"))
+		agent, err := l.runningAgent(node, r.PathValue("container"))
 		if err == nil {
 			err = writeLog(w, agent.LogPath, r.URL.Query().Get("tailLines"))
 		}
@@ -115,13 +127,13 @@ func (l *Lab) serveKubelet(node *Node) error {
 	return nil
 }
 
-func (l *Lab) runningAgent(pod string) (*Process, error) {
+func (l *Lab) runningAgent(node *Node, container string) (*Process, error) {
+	if container != AgentContainer {
+		return nil, fmt.Errorf("container %s does not run here", container)
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	agent := l.agents[pod]
-	if agent == nil {
-		return nil, fmt.Errorf("pod %s does not run here", pod)
-	}
+	agent := l.agents[node.Name]
 	select {
 	case <-agent.Ended():
 		return nil, fmt.Errorf("container not found (%q)", AgentContainer)
@@ -157,12 +169,12 @@ func writeLog(w io.Writer, path, tailLines string) error {
 // execer runs commands in the Pods of a node.
 type execer struct {
 	lab  *Lab
-	host *Host
+	node *Node
 }
 
 // ExecInContainer implements remotecommand.Executor.
-func (e *execer) ExecInContainer(ctx context.Context, pod, _, _ string, command []string, in io.Reader, out, errOut io.WriteCloser, _ bool, _ <-chan remotecommand.TerminalSize, _ time.Duration) error {
-	agent, err := e.lab.runningAgent(pod)
+func (e *execer) ExecInContainer(ctx context.Context, _, _, container string, command []string, in io.Reader, out, errOut io.WriteCloser, _ bool, _ <-chan remotecommand.TerminalSize, _ time.Duration) error {
+	agent, err := e.lab.runningAgent(e.node, container)
 	if err != nil {
 		return err
 	}
@@ -178,7 +190,7 @@ func (e *execer) ExecInContainer(ctx context.Context, pod, _, _ string, command 
 	if errOut != nil {
 		cmd.Stderr = errOut
 	}
-	if err := e.host.Start(cmd); err != nil {
+	if err := e.node.Start(cmd); err != nil {
 		return err
 	}
 	err = cmd.Wait()

@@ -28,7 +28,7 @@ type Lab struct {
 
 	kubelets *kubelets // nil unless asked for
 
-	agents         map[string]*Process // by the name of their Pod
+	agents         map[string]*Process // by the name of their node
 	kubeletServers []*http.Server
 }
 
