@@ -3,38 +3,39 @@ package conntrack
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 
-	"github.com/vishvananda/netlink"
+	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/servicegroup-dev/servicegroup/internal/proxy"
 	"github.com/servicegroup-dev/servicegroup/internal/ruleset"
 )
 
-// attempts bounds how often the table is read again because it changed while it was read.
-const attempts = 5
-
-// Table is the connection table of one network namespace.
+// Table is the connection table of one network namespace. It is not safe for concurrent use.
 type Table struct {
-	handle *netlink.Handle
+	conn *netlink.Conn
 }
 
 // Open connects to the connection table of the calling thread's network namespace. It needs
 // CAP_NET_ADMIN there. The caller closes the Table.
 func Open() (*Table, error) {
-	handle, err := netlink.NewHandle(unix.NETLINK_NETFILTER)
+	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
 	if err != nil {
 		return nil, fmt.Errorf("opening a netlink socket for connection tracking: %w", err)
 	}
-	return &Table{handle: handle}, nil
+	return &Table{conn: conn}, nil
 }
 
 // Close frees the connection.
-func (t *Table) Close() { t.handle.Close() }
+func (t *Table) Close() { _ = t.conn.Close() }
+
+// maxWalks is up to how many frontends the kernel is asked for the flows of each. It goes through its
+// whole table for each, but copies only what is asked for; for more frontends it is asked once, for
+// all UDP flows, which takes as long as about so many walks.
+const maxWalks = 16
 
 // DeleteStale deletes the UDP flows to these frontends that none of their endpoints answers, and
-// returns how many there were.
+// returns how many there were. Of one frontend that is named more than once, the last counts.
 func (t *Table) DeleteStale(frontends []ruleset.Serving) (int, error) {
 	total := 0
 	for _, ipv4 := range []bool{true, false} {
@@ -42,32 +43,40 @@ func (t *Table) DeleteStale(frontends []ruleset.Serving) (int, error) {
 		if len(filter) == 0 {
 			continue
 		}
-		family := netlink.InetFamily(unix.AF_INET)
-		if !ipv4 {
-			family = unix.AF_INET6
-		}
-		n, err := t.delete(family, filter)
-		total += n
+		flows, err := t.list(filter, ipv4)
 		if err != nil {
-			return total, fmt.Errorf("deleting stale UDP flows: %w", err)
+			return total, fmt.Errorf("looking for stale UDP flows: %w", err)
+		}
+		for i := range flows {
+			if !filter.match(&flows[i]) {
+				continue
+			}
+			err := t.delete(&flows[i], ipv4)
+			switch {
+			case errors.Is(err, unix.ENOENT): // it has ended meanwhile
+			case err != nil:
+				return total, fmt.Errorf("deleting a stale UDP flow: %w", err)
+			default:
+				total++
+			}
 		}
 	}
 	return total, nil
 }
 
-func (t *Table) delete(family netlink.InetFamily, filter stale) (int, error) {
-	total := 0
-	var err error
-	for range attempts {
-		var n uint
-		n, err = t.handle.ConntrackDeleteFilters(netlink.ConntrackTable, family, filter)
-		total += int(n)
-		// The table changed under the reader: what was read is worked off, the rest is to be read.
-		if !errors.Is(err, unix.EINTR) && !errors.Is(err, netlink.ErrDumpInterrupted) {
-			break
-		}
+func (t *Table) list(filter stale, ipv4 bool) ([]flow, error) {
+	if len(filter) > maxWalks {
+		return t.dump(proxy.Key{Protocol: proxy.UDP}, ipv4)
 	}
-	return total, err
+	var out []flow
+	for key := range filter {
+		flows, err := t.dump(key, ipv4)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, flows...)
+	}
+	return out, nil
 }
 
 // stale matches the flows to end: for each frontend, the endpoints that may answer.
@@ -88,30 +97,17 @@ func newStale(frontends []ruleset.Serving, ipv4 bool) stale {
 	return filter
 }
 
-// MatchConntrackFlow says whether a flow is stale. A flow that was not translated has its
-// destination as the one who answers: it is stale if the frontend now has endpoints, since it came
-// before them, and belongs to the node itself if not.
-func (s stale) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool {
-	if flow.Forward.Protocol != unix.IPPROTO_UDP {
+// match says whether a flow is stale. A flow that was not translated has its destination as the one
+// who answers: it is stale if the frontend now has endpoints, since it came before them, and belongs to
+// the node itself if not.
+func (s stale) match(f *flow) bool {
+	serving, ours := s[f.key]
+	if !ours || !f.answers.Addr.IsValid() {
 		return false
 	}
-	destination, ok := netip.AddrFromSlice(flow.Forward.DstIP)
-	if !ok {
+	if _, valid := serving[f.answers]; valid {
 		return false
 	}
-	key := proxy.Key{Addr: destination.Unmap(), Port: flow.Forward.DstPort, Protocol: proxy.UDP}
-	serving, ours := s[key]
-	if !ours {
-		return false
-	}
-	source, ok := netip.AddrFromSlice(flow.Reverse.SrcIP)
-	if !ok {
-		return false
-	}
-	answers := proxy.Endpoint{Addr: source.Unmap(), Port: flow.Reverse.SrcPort}
-	if _, valid := serving[answers]; valid {
-		return false
-	}
-	translated := answers.Addr != key.Addr || answers.Port != key.Port
+	translated := f.answers.Addr != f.key.Addr || f.answers.Port != f.key.Port
 	return translated || len(serving) > 0
 }

@@ -1,13 +1,10 @@
 package conntrack
 
 import (
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"testing"
-
-	"github.com/vishvananda/netlink"
 
 	"github.com/servicegroup-dev/servicegroup/internal/proxy"
 	"github.com/servicegroup-dev/servicegroup/internal/ruleset"
@@ -19,30 +16,30 @@ func TestStaleFlows(t *testing.T) {
 		return proxy.Endpoint{Addr: netip.MustParseAddr(addr), Port: 5353}
 	}
 	serving, empty := []proxy.Endpoint{endpoint("10.244.0.1")}, []proxy.Endpoint(nil)
-	flow := func(protocol uint8, to string, port uint16, answers string, answerPort uint16) *netlink.ConntrackFlow {
-		return &netlink.ConntrackFlow{
-			Forward: netlink.IPTuple{Protocol: protocol, DstIP: net.ParseIP(to), DstPort: port},
-			Reverse: netlink.IPTuple{Protocol: protocol, SrcIP: net.ParseIP(answers), SrcPort: answerPort},
+	flowOf := func(protocol proxy.Protocol, to string, port uint16, answers string, answerPort uint16) *flow {
+		return &flow{
+			key:     proxy.Key{Addr: netip.MustParseAddr(to), Port: port, Protocol: protocol},
+			answers: proxy.Endpoint{Addr: netip.MustParseAddr(answers), Port: answerPort},
 		}
 	}
 	for _, test := range []struct {
 		name    string
 		serving []proxy.Endpoint
-		flow    *netlink.ConntrackFlow
+		flow    *flow
 		stale   bool
 	}{
-		{"to a serving endpoint", serving, flow(17, "10.96.0.10", 53, "10.244.0.1", 5353), false},
-		{"to an endpoint that left", serving, flow(17, "10.96.0.10", 53, "10.244.0.2", 5353), true},
-		{"to another port of the same pod", serving, flow(17, "10.96.0.10", 53, "10.244.0.1", 53), true},
-		{"from before there was an endpoint", serving, flow(17, "10.96.0.10", 53, "10.96.0.10", 53), true},
-		{"to an endpoint of a frontend that is gone", empty, flow(17, "10.96.0.10", 53, "10.244.0.1", 5353), true},
-		{"to the node itself, on a port that was a NodePort", empty, flow(17, "10.96.0.10", 53, "10.96.0.10", 53), false},
-		{"to another port", serving, flow(17, "10.96.0.10", 54, "10.244.0.2", 5353), false},
-		{"to another address", serving, flow(17, "10.96.0.11", 53, "10.244.0.2", 5353), false},
-		{"TCP", serving, flow(6, "10.96.0.10", 53, "10.244.0.2", 5353), false},
+		{"to a serving endpoint", serving, flowOf(17, "10.96.0.10", 53, "10.244.0.1", 5353), false},
+		{"to an endpoint that left", serving, flowOf(17, "10.96.0.10", 53, "10.244.0.2", 5353), true},
+		{"to another port of the same pod", serving, flowOf(17, "10.96.0.10", 53, "10.244.0.1", 53), true},
+		{"from before there was an endpoint", serving, flowOf(17, "10.96.0.10", 53, "10.96.0.10", 53), true},
+		{"to an endpoint of a frontend that is gone", empty, flowOf(17, "10.96.0.10", 53, "10.244.0.1", 5353), true},
+		{"to the node itself, on a port that was a NodePort", empty, flowOf(17, "10.96.0.10", 53, "10.96.0.10", 53), false},
+		{"to another port", serving, flowOf(17, "10.96.0.10", 54, "10.244.0.2", 5353), false},
+		{"to another address", serving, flowOf(17, "10.96.0.11", 53, "10.244.0.2", 5353), false},
+		{"TCP", serving, flowOf(6, "10.96.0.10", 53, "10.244.0.2", 5353), false},
 	} {
 		filter := newStale([]ruleset.Serving{{Key: vip, Endpoints: test.serving}}, true)
-		if got := filter.MatchConntrackFlow(test.flow); got != test.stale {
+		if got := filter.match(test.flow); got != test.stale {
 			t.Errorf("%s: stale %v, want %v", test.name, got, test.stale)
 		}
 	}
