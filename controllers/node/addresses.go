@@ -1,10 +1,13 @@
 package node
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
+	"github.com/go-logr/logr"
 	"github.com/vishvananda/netlink"
 )
 
@@ -69,17 +72,25 @@ func localAddresses() ([]netip.Addr, error) {
 	return out, nil
 }
 
-// watchAddresses calls changed whenever an address of this network namespace comes or goes, until
-// stop is closed.
-func watchAddresses(stop <-chan struct{}, changed func()) error {
-	updates := make(chan netlink.AddrUpdate)
-	if err := netlink.AddrSubscribe(updates, stop); err != nil {
-		return fmt.Errorf("watching the node's addresses: %w", err)
-	}
-	go func() {
-		for range updates {
-			changed()
+// addressPause is the time before the addresses are watched again after that broke off.
+const addressPause = time.Second
+
+// watchAddresses calls changed whenever an address of this network namespace comes or goes, until ctx
+// ends. When the watching breaks off, as it does when the kernel could not tell of a change, it calls
+// changed as well, and begins anew.
+func watchAddresses(ctx context.Context, log logr.Logger, subscribe func(chan<- netlink.AddrUpdate, <-chan struct{}) error, changed func()) {
+	for {
+		updates := make(chan netlink.AddrUpdate)
+		if err := subscribe(updates, ctx.Done()); err != nil {
+			log.Error(err, "Changes of the node's addresses may go unnoticed for a moment")
+		} else {
+			changed() // what happened before
+			for range updates {
+				changed()
+			}
 		}
-	}()
-	return nil
+		if !pause(ctx, addressPause) {
+			return
+		}
+	}
 }

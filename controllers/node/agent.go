@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 
@@ -36,11 +37,15 @@ type Agent struct {
 	// port is where tables writes from, so that the guard knows its own notifications.
 	port  atomic.Uint32
 	guard *guard
-	flows *conntrack.Table
+	flows *staleFlows
+	// listeners keeps NodePorts off the node's own processes.
+	listeners listeners
 	// state is what the tables hold; nil when that is to be found out. mu is held while it is in
 	// flux, for those who want to see it.
 	mu    sync.Mutex
 	state *ruleset.State
+	// former is the last state there was.
+	former *ruleset.State
 	// failures counts the syncs that failed since the last one that did not.
 	failures int
 	node     proxy.Node
@@ -69,7 +74,8 @@ func New(options Options) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &Agent{options: options, watcher: w, metrics: m, nodePorts: nodePorts, ignored: map[types.NamespacedName]int{}}
+	a := &Agent{options: options, watcher: w, metrics: m, nodePorts: nodePorts, ignored: map[types.NamespacedName]int{}, disputed: map[proxy.Key]types.NamespacedName{}}
+	a.listeners = listeners{log: options.Log, mark: w.mark, left: map[types.NamespacedName][]proxy.Key{}}
 	a.checks = newHealthChecks(a.health.healthy)
 	a.reports = newReporter(&options)
 	if options.CountConnections {
@@ -94,19 +100,17 @@ func (a *Agent) Run(ctx context.Context) error {
 		return err
 	}
 	defer a.guard.close()
-	if a.flows, err = conntrack.Open(); err != nil {
+	if a.flows, err = newStaleFlows(a.metrics.staleFlows, a.options.Log); err != nil {
 		return err
 	}
-	defer a.flows.Close()
+	go a.flows.run(ctx)
 	defer a.checks.close()
 	if a.options.Mode == ModeAll {
 		if err := conntrack.RaiseLimits(); err != nil {
 			a.options.Log.Info("Connection tracking keeps some of its limits", "reason", err.Error())
 		}
 	}
-	if err := watchAddresses(ctx.Done(), a.watcher.markNode); err != nil {
-		return err
-	}
+	go watchAddresses(ctx, a.options.Log, netlink.AddrSubscribe, a.watcher.markNode)
 	if err := errors.Join(serveLocal(ctx, dumpSocket, a.believe), serveLocal(ctx, connectionsSocket, a.answerConnections)); err != nil {
 		return err
 	}
@@ -191,6 +195,9 @@ func (a *Agent) failed(err error) {
 func (a *Agent) lookAnew() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.state != nil {
+		a.former = a.state
+	}
 	a.state = nil
 }
 
@@ -200,6 +207,7 @@ func (a *Agent) sync() error {
 	defer a.mu.Unlock()
 	started := time.Now()
 	taken := a.watcher.take()
+	a.listeners.forget()
 	full := a.state == nil
 	names := slices.Collect(maps.Keys(taken.services))
 	var ranges *ruleset.Ranges
@@ -253,14 +261,19 @@ func (a *Agent) lookAtNode() (bool, error) {
 	return changed, nil
 }
 
-// noteConflicts logs the frontends that two Services claim, when they are new.
+// noteConflicts counts the Services whose frontends others have, and logs these when they are new.
 func (a *Agent) noteConflicts(conflicts map[proxy.Key]types.NamespacedName) {
+	waiting := a.state.Waiting()
+	a.metrics.conflicts.Set(float64(waiting))
+	if waiting == 0 {
+		clear(a.disputed)
+	}
 	for key, holder := range conflicts {
 		if a.disputed[key] != holder {
+			a.disputed[key] = holder
 			a.options.Log.Info("A frontend is claimed by two Services; the one that had it first keeps it", "frontend", key.String(), "service", holder)
 		}
 	}
-	a.disputed = conflicts
 }
 
 // Cleanup deletes the agent's tables and nothing else.

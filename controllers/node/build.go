@@ -16,6 +16,7 @@ func (a *Agent) build(names []types.NamespacedName) (map[types.NamespacedName]*p
 	built := make([]*proxy.Service, len(names))
 	workers := min(runtime.GOMAXPROCS(0), 1+len(names)/buildsPerWorker)
 	errs := make([]error, workers)
+	left := make([][]proxy.Key, len(names))
 	var wait sync.WaitGroup
 	for w := range workers {
 		wait.Go(func() {
@@ -27,6 +28,7 @@ func (a *Agent) build(names []types.NamespacedName) (map[types.NamespacedName]*p
 				}
 				if service != nil {
 					one := proxy.Build(service, endpointSlices, a.node)
+					left[i] = a.leaveToListeners(names[i], &one)
 					built[i] = &one
 				}
 				if a.counts != nil {
@@ -43,6 +45,7 @@ func (a *Agent) build(names []types.NamespacedName) (map[types.NamespacedName]*p
 	for i, name := range names {
 		out[name] = built[i]
 		a.noteIgnored(name, built[i])
+		a.metrics.collisions.Add(float64(a.listeners.leave(name, left[i])))
 	}
 	return out, nil
 }

@@ -18,6 +18,8 @@ type metrics struct {
 	elements    *prometheus.CounterVec
 	services    prometheus.Gauge
 	ignored     prometheus.Gauge
+	collisions  prometheus.Gauge
+	conflicts   prometheus.Gauge
 	staleFlows  prometheus.Counter
 	lastSynced  prometheus.Gauge
 
@@ -50,11 +52,13 @@ func newMetrics(registerer prometheus.Registerer, mode Mode) (*metrics, error) {
 		elements:   prometheus.NewCounterVec(counter("elements_written_total", "Map elements written to the kernel; operation is add or delete."), []string{"operation"}),
 		services:   gauge("services", "Services that are programmed."),
 		ignored:    gauge("ignored_endpoints", "Endpoint addresses that were left out because they are not addresses of pods."),
+		collisions: gauge("nodeport_collisions", "NodePorts that are left to a process of the node that listens on them, by address."),
+		conflicts:  gauge("conflicting_services", "Services of which a frontend is left out because another Service has it already."),
 		staleFlows: prometheus.NewCounter(counter("stale_udp_flows_deleted_total", "UDP flows that were ended because their endpoint left.")),
 		lastSynced: gauge("last_sync_timestamp_seconds", "When the last sync succeeded, in seconds since 1970."),
 	}
 	collectors := []prometheus.Collector{
-		m.duration, m.programming, m.failures, m.repairs, m.elements, m.services, m.ignored, m.staleFlows, m.lastSynced,
+		m.duration, m.programming, m.failures, m.repairs, m.elements, m.services, m.ignored, m.collisions, m.conflicts, m.staleFlows, m.lastSynced,
 	}
 	if mode == ModeAll {
 		collectors = append(collectors, m.addProxyNames()...)

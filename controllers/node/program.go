@@ -96,12 +96,7 @@ func (a *Agent) commit(change *ruleset.Change, write func(*ruleset.Change) error
 		return err
 	}
 	a.metrics.wrote(change)
-	// The rules are right already; a flow that could not be ended is no reason to write them anew.
-	if ended, err := a.flows.DeleteStale(change.UDP); err != nil {
-		a.options.Log.Error(err, "Some UDP flows may go on to pods that have left until they are idle")
-	} else {
-		a.metrics.staleFlows.Add(float64(ended))
-	}
+	a.flows.add(change.UDP)
 	if !change.Empty() {
 		a.options.Log.V(1).Info("Programmed", "added", len(change.Add), "deleted", len(change.Delete), "bytes", a.tables.BatchSize())
 	}

@@ -160,6 +160,9 @@ func (s *State) ElementsOf(name types.NamespacedName) []Element {
 	return s.elements(one)
 }
 
+// Waiting returns the number of Services of which a frontend is left out because another one has it.
+func (s *State) Waiting() int { return len(s.waiting) }
+
 // Holder returns the Service that has a frontend.
 func (s *State) Holder(key proxy.Key) (types.NamespacedName, bool) {
 	name, found := s.owners[key]
