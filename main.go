@@ -45,7 +45,7 @@ func newCommand() *cobra.Command {
 	root.PersistentFlags().StringVar(&c.kubeconfig, "kubeconfig", "", "file that says how to reach the API server; without it the pod's service account is used")
 	root.PersistentFlags().IntVarP(&c.verbosity, "v", "v", 0, "how much to log: 0 is what an administrator reads, 1 each change")
 	root.PersistentFlags().StringVar(&c.logFormat, "log-format", "text", "format of the log on standard error: text or json")
-	root.AddCommand(newManagerCommand(c), newAgentCommand(c))
+	root.AddCommand(newManagerCommand(c), newAgentCommand(c), newSelftestCommand(c))
 	return root
 }
 

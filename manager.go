@@ -62,7 +62,7 @@ func newManagerCommand(c *common) *cobra.Command {
 	watched.addFlags(flags)
 	flags.StringVar(&probeAddress, "health-probe-bind-address", ":8081", "address for /healthz and /readyz; 0 turns it off")
 	flags.BoolVar(&elect, "leader-elect", false, "work only while holding a lease, so that several managers can run")
-	flags.StringVar(&electionNamespace, "leader-elect-namespace", "", "namespace of the lease; default: the pod's own")
+	flags.StringVar(&electionNamespace, "leader-elect-namespace", os.Getenv("POD_NAMESPACE"), "namespace of the lease; default: the environment's POD_NAMESPACE, without it that of the service account")
 	flags.StringVar(&options.LeaseNamespace, "lease-namespace", os.Getenv("POD_NAMESPACE"), "namespace of the Leases in which the agents report what they have programmed; default: the environment's POD_NAMESPACE, without it there is no condition Programmed")
 	flags.StringVar(&nodePorts, "node-port-range", "", "range from which to give NodePorts, the same to the same manifest everywhere, such as 30000-32767; it must be a part of the API server's. Default: the API server allocates")
 	flags.StringSliceVar(&externalRanges, "external-ranges", nil, "ranges of the addresses outside the cluster that external groups may lead to, such as 192.0.2.0/24,2001:db8::/32; leave out those of pods, Services and nodes. Default: none")

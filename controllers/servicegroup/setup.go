@@ -30,7 +30,7 @@ const controllerName = "servicegroup"
 // What the manager may do, and nothing else. The admission plugin
 // OwnerReferencesPermissionEnforcement asks for the finalizers subresources of whoever sets
 // blockOwnerDeletion, and for delete of whoever sets an owner on a Service that exists, which
-// happens when somebody removed it; the manager never deletes a Service.
+// happens when somebody removed it; the manager deletes only Services of groups no longer exposed.
 //
 // +kubebuilder:rbac:groups=net.servicegroup.dev,resources=servicegroups,verbs=list;watch
 // +kubebuilder:rbac:groups=net.servicegroup.dev,resources=servicegroups/status,verbs=update

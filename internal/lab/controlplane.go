@@ -15,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 )
 
 // ControlPlane is a real etcd and kube-apiserver on a network's fabric, with RBAC, and the CRDs of
@@ -43,6 +44,8 @@ type ControlPlaneOptions struct {
 	// AuditLog records every request's metadata in the file [ControlPlane.AuditLogPath], so that a
 	// test can count who wrote what.
 	AuditLog bool
+	// WithoutCRDs leaves the CRDs to whoever installs the project.
+	WithoutCRDs bool
 	// APIServerArgs are appended to kube-apiserver's command line.
 	APIServerArgs []string
 }
@@ -79,6 +82,9 @@ func (c *ControlPlane) start(ctx context.Context) error {
 	if err := c.startAPIServer(ctx); err != nil {
 		return err
 	}
+	if c.options.WithoutCRDs {
+		return nil
+	}
 	return c.installCRDs(ctx)
 }
 
@@ -98,7 +104,7 @@ func (c *ControlPlane) writeFiles() error {
 			return fmt.Errorf("writing %s: %w", name, err)
 		}
 	}
-	return c.writeKubeconfig(c.Kubeconfig(), rest.ImpersonationConfig{})
+	return c.writeKubeconfig(c.Kubeconfig(), &clientcmdapi.AuthInfo{Token: c.token})
 }
 
 // run starts a program that Close ends.

@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 
-	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 )
@@ -18,16 +17,20 @@ func (c *ControlPlane) Kubeconfig() string { return c.path("kubeconfig") }
 // such as system:serviceaccount:NAMESPACE:NAME, and returns its path.
 func (c *ControlPlane) KubeconfigAs(name, user string, groups ...string) (string, error) {
 	path := c.path("kubeconfig-" + name)
-	return path, c.writeKubeconfig(path, rest.ImpersonationConfig{UserName: user, Groups: groups})
+	return path, c.writeKubeconfig(path, &clientcmdapi.AuthInfo{Token: c.token, Impersonate: user, ImpersonateGroups: groups})
 }
 
-func (c *ControlPlane) writeKubeconfig(path string, as rest.ImpersonationConfig) error {
+// KubeconfigWithToken writes a kubeconfig file of whom the token is of, and returns its path.
+func (c *ControlPlane) KubeconfigWithToken(name, token string) (string, error) {
+	path := c.path("kubeconfig-" + name)
+	return path, c.writeKubeconfig(path, &clientcmdapi.AuthInfo{Token: token})
+}
+
+func (c *ControlPlane) writeKubeconfig(path string, as *clientcmdapi.AuthInfo) error {
 	const name = "lab"
 	config := clientcmdapi.NewConfig()
 	config.Clusters[name] = &clientcmdapi.Cluster{Server: c.url(), CertificateAuthorityData: c.ca}
-	config.AuthInfos[name] = &clientcmdapi.AuthInfo{
-		Token: c.token, Impersonate: as.UserName, ImpersonateGroups: as.Groups,
-	}
+	config.AuthInfos[name] = as
 	config.Contexts[name] = &clientcmdapi.Context{Cluster: name, AuthInfo: name}
 	config.CurrentContext = name
 	if err := clientcmd.WriteToFile(*config, path); err != nil {

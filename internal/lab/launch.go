@@ -17,6 +17,16 @@ func (l *Lab) LaunchAgent(node *Node) (*Process, error) {
 	return l.ControlPlane.launch(agent)
 }
 
+// RunProject runs the project's own program on a host with arguments and an environment of the caller's, as
+// an installation's pod would, and waits until the health endpoint answers. Close ends it.
+func (c *ControlPlane) RunProject(ctx context.Context, host *Host, name string, args, env []string, health string) (*Process, error) {
+	path, err := projectBinary()
+	if err != nil {
+		return nil, err
+	}
+	return c.run(ctx, program{name: name, path: path, args: args, env: env, host: host, dir: c.dir, health: health})
+}
+
 // LaunchKubeProxy is [Lab.StartKubeProxy] without the waiting, and with a minimum period between two
 // syncs, which is a second otherwise. It takes whole milliseconds, at least one.
 func (l *Lab) LaunchKubeProxy(node *Node, mode string, minSyncPeriod time.Duration) (*Process, error) {

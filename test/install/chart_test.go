@@ -4,6 +4,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -11,7 +14,9 @@ import (
 	"helm.sh/helm/v4/pkg/chart/v2/lint"
 	"helm.sh/helm/v4/pkg/chart/v2/lint/support"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/yaml"
 
+	"github.com/servicegroup-dev/servicegroup/internal/lab"
 	"github.com/servicegroup-dev/servicegroup/test/install/manifests"
 )
 
@@ -158,7 +163,7 @@ func TestValuesReachTheCommandLines(t *testing.T) {
 		},
 		"agent": manifests.Values{
 			"clusterCIDRs": []any{"10.244.0.0/16", "fd00::/48"}, "detectLocalMode": "BridgeInterface", "podBridgeInterface": "cni0",
-			"nodePortAddresses": []any{"all"}, "masqueradeAll": true,
+			"nodePortAddresses": []any{"all"}, "masqueradeAll": true, "connectionCounters": true,
 		},
 	}
 	for _, test := range []struct {
@@ -173,7 +178,7 @@ func TestValuesReachTheCommandLines(t *testing.T) {
 		{"DaemonSet", "servicegroup-agent", []string{
 			"agent", "--mode=all", "--metrics-bind-address=:10249", "--health-bind-address=:10256", "--log-format=json", "--v=1",
 			"--metrics-secure=false", "--cluster-cidr=10.244.0.0/16,fd00::/48", "--detect-local-mode=BridgeInterface",
-			"--pod-bridge-interface=cni0", "--nodeport-addresses=all", "--masquerade-all",
+			"--pod-bridge-interface=cni0", "--nodeport-addresses=all", "--masquerade-all", "--connection-counters",
 		}},
 	} {
 		c := container(t, values, test.kind, test.name)
@@ -214,6 +219,19 @@ func TestExternalRangesCanBeChecked(t *testing.T) {
 	}
 }
 
+// TestAnotherNamespace: nothing of a release in another namespace is about kustomize's.
+func TestAnotherNamespace(t *testing.T) {
+	objects, err := manifests.HelmIn("elsewhere", everything)
+	must(t, "rendering the chart", err)
+	for _, object := range objects {
+		text, err := json.Marshal(object.Object)
+		must(t, "writing "+object.GetName(), err)
+		if strings.Contains(string(text), manifests.Namespace) {
+			t.Errorf("%s %s is about %s", object.GetKind(), object.GetName(), manifests.Namespace)
+		}
+	}
+}
+
 // TestOptionsTakeObjectsAway: what is switched off is not rendered.
 func TestOptionsTakeObjectsAway(t *testing.T) {
 	values := manifests.Values{
@@ -239,6 +257,27 @@ func TestOptionsTakeObjectsAway(t *testing.T) {
 			if fmt.Sprint(endpoints) != "[map[port:metrics scheme:http]]" || object.GetLabels()["release"] != "prometheus" {
 				t.Errorf("ServiceMonitor %s with labels %v has endpoints %v", name, object.GetLabels(), endpoints)
 			}
+		}
+	}
+}
+
+var valuesBlock = regexp.MustCompile("(?ms)^```yaml[^\n]*\n# values\n(.*?)^```$")
+
+// TestDocumentedValues: the chart takes the values that docs/install.md shows.
+func TestDocumentedValues(t *testing.T) {
+	root, err := lab.ModuleRoot()
+	must(t, "finding the repository", err)
+	page, err := os.ReadFile(filepath.Join(root, "docs", "install.md"))
+	must(t, "reading the page", err)
+	blocks := valuesBlock.FindAllSubmatch(page, -1)
+	if len(blocks) < 2 {
+		t.Errorf("docs/install.md shows only %d sets of values", len(blocks))
+	}
+	for _, block := range blocks {
+		values := manifests.Values{}
+		must(t, "reading the values", yaml.UnmarshalStrict(block[1], &values))
+		if _, err := manifests.Helm(values); err != nil {
+			t.Errorf("the values\n%s: %v", block[1], err)
 		}
 	}
 }

@@ -36,15 +36,43 @@ func Chart() (*chart.Chart, error) {
 	return loader.Load(path)
 }
 
-// Helm returns what helm template prints.
-func Helm(values Values) ([]*unstructured.Unstructured, error) {
+// Helm returns what helm template prints, but for the tests.
+func Helm(values Values) ([]*unstructured.Unstructured, error) { return HelmIn(Namespace, values) }
+
+// HelmIn is Helm in another namespace.
+func HelmIn(namespace string, values Values) ([]*unstructured.Unstructured, error) {
+	release, err := render(namespace, values)
+	if err != nil {
+		return nil, err
+	}
+	return Parse(release.Manifest)
+}
+
+// HelmTests returns the objects that helm test makes.
+func HelmTests(values Values) ([]*unstructured.Unstructured, error) {
+	release, err := render(Namespace, values)
+	if err != nil {
+		return nil, err
+	}
+	var out []*unstructured.Unstructured
+	for _, hook := range release.Hooks {
+		objects, err := Parse(hook.Manifest)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, objects...)
+	}
+	return out, nil
+}
+
+func render(namespace string, values Values) (*releasev1.Release, error) {
 	loaded, err := Chart()
 	if err != nil {
 		return nil, err
 	}
 	install := action.NewInstall(action.NewConfiguration(action.ConfigurationSetLogger(slog.DiscardHandler)))
 	install.DryRunStrategy = action.DryRunClient
-	install.ReleaseName, install.Namespace = "servicegroup", Namespace
+	install.ReleaseName, install.Namespace = "servicegroup", namespace
 	if install.KubeVersion, err = common.ParseKubeVersion("v1.37.1"); err != nil {
 		return nil, err
 	}
@@ -52,7 +80,7 @@ func Helm(values Values) ([]*unstructured.Unstructured, error) {
 	if err != nil {
 		return nil, err
 	}
-	return Parse(release.(*releasev1.Release).Manifest)
+	return release.(*releasev1.Release), nil
 }
 
 // Release is a release of the chart in a cluster.
