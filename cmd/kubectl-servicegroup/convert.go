@@ -27,13 +27,17 @@ const convertExample = `  # What Service web would be as a ServiceGroup; warning
   # Take it over: same cluster IP, same NodePorts, no connection lost.
   kubectl servicegroup convert svc/web | kubectl apply -f -
 
+  # The same, and kube-proxy goes on serving it.
+  kubectl servicegroup convert svc/web --dataplane=Cluster | kubectl apply -f -
+
   # From a manifest, without a cluster.
   kubectl servicegroup convert -f service.yaml`
 
 type convertOptions struct {
 	*plugin
-	file   string
-	output string
+	file      string
+	output    string
+	dataplane string
 }
 
 func newConvertCommand(p *plugin) *cobra.Command {
@@ -51,6 +55,8 @@ func newConvertCommand(p *plugin) *cobra.Command {
 				return misusef("give either %s or -f %s, not both", args[0], o.file)
 			case o.output != "yaml" && o.output != "json":
 				return misusef("-o %s: give yaml or json", o.output)
+			case o.dataplane != string(v1alpha1.DataplaneAgent) && o.dataplane != string(v1alpha1.DataplaneCluster):
+				return misusef("--dataplane %s: give %s or %s", o.dataplane, v1alpha1.DataplaneAgent, v1alpha1.DataplaneCluster)
 			}
 			return nil
 		},
@@ -64,6 +70,7 @@ func newConvertCommand(p *plugin) *cobra.Command {
 	}
 	cmd.Flags().StringVarP(&o.file, "filename", "f", "", "file with the Service, or - for standard input, instead of a Service of the cluster")
 	cmd.Flags().StringVarP(&o.output, "output", "o", "yaml", "yaml or json")
+	cmd.Flags().StringVar(&o.dataplane, "dataplane", string(v1alpha1.DataplaneAgent), "who is to serve it: Agent, or Cluster for the cluster's own service proxy")
 	return cmd
 }
 
@@ -187,6 +194,9 @@ func (o *convertOptions) run(services []corev1.Service) error {
 		if err != nil {
 			failed = append(failed, fmt.Errorf("Service %s: %w", svc.Name, err)) //nolint:staticcheck // the kind is a name
 			continue
+		}
+		if o.dataplane == string(v1alpha1.DataplaneCluster) {
+			result.Group.Spec.Dataplane = v1alpha1.DataplaneCluster
 		}
 		for _, warning := range result.Warnings {
 			fmt.Fprintf(o.ErrOut, "warning: Service %s: %s\n", svc.Name, warning)

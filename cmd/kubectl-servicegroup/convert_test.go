@@ -78,6 +78,8 @@ current-context: test
 		"service/NAME":         {args: []string{"convert", "service/web", "-n", "shop"}, out: webGroup, err: warning},
 		"NAME":                 {args: []string{"convert", "web", "--context", "test", "--kubeconfig", kubeconfig}, out: webGroup, err: warning},
 		"json":                 {args: []string{"convert", "web", "-o", "json"}, out: "{\n  \"apiVersion\": \"net.servicegroup.dev/v1alpha1\",", err: warning},
+		"for kube-proxy":       {args: []string{"convert", "web", "--dataplane", "Cluster"}, out: strings.Replace(webGroup, "  groups:", "  dataplane: Cluster\n  groups:", 1), err: warning},
+		"unknown data plane":   {args: []string{"convert", "web", "--dataplane", "Moon"}, status: 2, err: "error: --dataplane Moon: give Agent or Cluster\n"},
 		"file":                 {args: []string{"convert", "-f", write("web.json", web)}, out: webGroup, err: warning},
 		"standard input":       {args: []string{"convert", "-f", "-"}, input: web, out: webGroup, err: warning},
 		"a list":               {args: []string{"convert", "-f", "-"}, input: `{"apiVersion":"v1","kind":"List","items":[` + web + `]}`, out: webGroup, err: warning},
