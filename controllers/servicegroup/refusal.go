@@ -76,7 +76,7 @@ func (r *Reconciler) explain(ctx context.Context, sg *v1alpha1.ServiceGroup, sta
 		for _, cause := range status.Details.Causes {
 			c, ok := claimOf(sg, cause)
 			if !ok {
-				sentences = append(sentences, fmt.Sprintf("%s: %s; correct the field", cause.Field, cause.Message))
+				sentences = append(sentences, fmt.Sprintf("%s: %s; %s", cause.Field, cause.Message, remedyFor(cause.Field)))
 				continue
 			}
 			refusal.Reason = c.reason
@@ -93,6 +93,14 @@ func (r *Reconciler) explain(ctx context.Context, sg *v1alpha1.ServiceGroup, sta
 	slices.Sort(sentences)
 	refusal.Message = strings.Join(slices.Compact(sentences), ". ")
 	return refusal, nil
+}
+
+// remedyFor says what to do about a field that the API server refuses without a word on that.
+func remedyFor(field string) string {
+	if strings.HasPrefix(field, "spec.ipFamil") { // ipFamilies, ipFamilyPolicy
+		return "leave it out to get what the cluster has, or ask who runs the cluster to add the family"
+	}
+	return "correct the field"
 }
 
 func (r *Reconciler) sentence(ctx context.Context, sg *v1alpha1.ServiceGroup, c claim) (string, error) {
