@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"maps"
 	"net/http"
 	"strings"
 	"sync"
@@ -67,6 +68,13 @@ func (c *writeCounter) in(namespace string) map[string]int {
 		}
 	}
 	return found
+}
+
+// everywhere are all writes since the last reset, events too.
+func (c *writeCounter) everywhere() map[string]int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return maps.Clone(c.byPlace)
 }
 
 func (c *writeCounter) reset() {

@@ -4,13 +4,16 @@ import (
 	"fmt"
 	"regexp"
 	"strconv"
+	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/servicegroup-dev/servicegroup/api/v1alpha1"
+	"github.com/servicegroup-dev/servicegroup/controllers/servicegroup"
 )
 
 // nodePort is a line of a spec; a number can be had only once in a cluster.
@@ -37,6 +40,38 @@ var _ = Describe("Writes", func() {
 		}
 		Eventually(func() float64 { return reconciliations() - before }).Should(BeNumerically(">=", 20))
 		Consistently(func() map[string]int { return writes.in(namespace) }).Should(BeEmpty())
+	})
+
+	// A manager resyncs every ten hours; here ten resyncs come in as many seconds.
+	It("are none for 200 converged ServiceGroups, in ten resyncs of everything", func() {
+		runPod(podSpec{name: "a", labels: map[string]string{"app": "a"}})
+		runPod(podSpec{name: "unready", labels: map[string]string{"app": "b"}, unready: true})
+		kinds := []string{
+			"", "type: NodePort\n", "clusterIP: None\n", "dataplane: Cluster\n",
+			"type: LoadBalancer\nallocateLoadBalancerNodePorts: false\nipFamilyPolicy: PreferDualStack\n",
+		}
+		var all []*v1alpha1.ServiceGroup
+		for i := range 200 {
+			all = append(all, create(numbered("calm", i), kinds[i%len(kinds)]+twoGroups))
+		}
+		for _, sg := range all {
+			Eventually(ready(sg)).Should(HavePrefix("True"))
+		}
+		quiet()
+
+		stopManager()
+		writes.reset()
+		before := reconciliations()
+		often := servicegroup.CacheOptions()
+		often.SyncPeriod = ptr.To(time.Second)
+		startManagerOn(managerConfig, often)
+		DeferCleanup(func() {
+			stopManager()
+			startManager(managerConfig)
+		})
+		Eventually(func() float64 { return reconciliations() - before }).WithTimeout(2 * time.Minute).
+			Should(BeNumerically(">=", 11*len(all)))
+		Expect(writes.everywhere()).To(BeEmpty())
 	})
 
 	It("of one pod's flip among many are one slice", func() {

@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	ctrlconfig "sigs.k8s.io/controller-runtime/pkg/config"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
@@ -123,9 +124,15 @@ var stopManager func()
 // startManager starts a manager with empty caches and no memory, and options changed as the test needs.
 func startManager(config *rest.Config, changes ...func(*servicegroup.Options)) {
 	GinkgoHelper()
+	startManagerOn(config, servicegroup.CacheOptions(), changes...)
+}
+
+// startManagerOn starts a manager with a cache of these options.
+func startManagerOn(config *rest.Config, cached cache.Options, changes ...func(*servicegroup.Options)) {
+	GinkgoHelper()
 	ctx, stop := context.WithCancel(context.Background())
 	mgr, err := ctrl.NewManager(config, ctrl.Options{
-		Scheme: scheme, Cache: servicegroup.CacheOptions(),
+		Scheme: scheme, Cache: cached,
 		Metrics: metricsserver.Options{BindAddress: "0"},
 		// One after the other, managers of one process have controllers of one name.
 		Controller: ctrlconfig.Controller{SkipNameValidation: ptr.To(true)},
