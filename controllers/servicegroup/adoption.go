@@ -164,7 +164,7 @@ func (r *Reconciler) takeOver(ctx context.Context, kept *v1alpha1.ServiceGroup, 
 	r.memory.with(key, func(e *entry) { e.adoption = adoption{adoptedAt: r.options.Clock.Now()} })
 	r.events.Eventf(kept, written, corev1.EventTypeNormal, "Adopted", "Adopt",
 		"Took over Service %s at %s", written.Name, written.Spec.ClusterIP)
-	return serviceState{service: written, written: true}, nil
+	return serviceState{service: written, written: true, retryAfter: statusWait}, nil
 }
 
 // abandonForeign is abandonAdoption for a ServiceGroup that is gone.

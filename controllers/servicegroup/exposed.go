@@ -47,8 +47,9 @@ func (r *Reconciler) reconcileExposed(ctx context.Context, sg *v1alpha1.ServiceG
 		case err != nil:
 			faults = append(faults, fmt.Errorf("exposing group %s: %w", exposed.Group, err))
 		case refusal != nil:
-			state.refusals, state.retryAfter = append(state.refusals, *refusal), sooner(state.retryAfter, wait)
+			state.refusals = append(state.refusals, *refusal)
 		}
+		state.retryAfter = sooner(state.retryAfter, wait)
 		if svc != nil {
 			state.targets = append(state.targets, sliceTarget{key: exposedKey(key, exposed.Group), service: svc, served: served.Only(exposed.Group)})
 		}
@@ -100,7 +101,7 @@ func (r *Reconciler) reconcileExposedService(ctx context.Context, sg *v1alpha1.S
 	}
 	r.memory.accept(key)
 	r.memory.wroteService(key, written)
-	return written, nil, 0, nil
+	return written, nil, statusWait, nil // see writeService
 }
 
 // forgetExposed drops what is known of the Service of a group that is gone.

@@ -124,7 +124,8 @@ func (r *Reconciler) writeService(ctx context.Context, sg *v1alpha1.ServiceGroup
 	}
 	r.memory.accept(key)
 	r.memory.wroteService(key, written)
-	state.service, state.written = written, true
+	// Our own echo wakes nobody, and some repairs take two writes: it is looked at once more.
+	state.service, state.written, state.retryAfter = written, true, statusWait
 	return state, nil
 }
 
