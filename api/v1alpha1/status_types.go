@@ -33,6 +33,12 @@ type ServiceGroupStatus struct {
 	// +optional
 	Ports []PortStatus `json:"ports,omitempty"`
 
+	// formerPorts are the ports whose NodePorts the entry point gave up when it became an
+	// ExternalName. It asks for them again when it ceases to be one.
+	// +listType=atomic
+	// +optional
+	FormerPorts []PortStatus `json:"formerPorts,omitempty"`
+
 	// portSummary is ports on one line, such as 80:30001/TCP,8080:30002/TCP.
 	// +optional
 	PortSummary string `json:"portSummary,omitempty"`

@@ -366,6 +366,11 @@ func (in *ServiceGroupStatus) DeepCopyInto(out *ServiceGroupStatus) {
 		*out = make([]PortStatus, len(*in))
 		copy(*out, *in)
 	}
+	if in.FormerPorts != nil {
+		in, out := &in.FormerPorts, &out.FormerPorts
+		*out = make([]PortStatus, len(*in))
+		copy(*out, *in)
+	}
 	in.LoadBalancer.DeepCopyInto(&out.LoadBalancer)
 	if in.Groups != nil {
 		in, out := &in.Groups, &out.Groups

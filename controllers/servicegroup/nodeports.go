@@ -78,7 +78,7 @@ func (r *Reconciler) writeNumbered(ctx context.Context, sg *v1alpha1.ServiceGrou
 }
 
 func remembersNodePort(status *v1alpha1.ServiceGroupStatus, number int32) bool {
-	return slices.ContainsFunc(status.Ports, func(p v1alpha1.PortStatus) bool { return p.NodePort == number })
+	return slices.ContainsFunc(plan.RememberedPorts(status), func(p v1alpha1.PortStatus) bool { return p.NodePort == number })
 }
 
 // numbered is the ServiceGroup with the NodePorts that it should have, to compare the Service with.

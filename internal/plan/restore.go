@@ -71,8 +71,16 @@ func GetsNodePorts(spec *v1alpha1.ServiceGroupSpec) bool {
 	return false
 }
 
+// RememberedPorts are the ports that the entry point has, or had before it became an ExternalName.
+func RememberedPorts(status *v1alpha1.ServiceGroupStatus) []v1alpha1.PortStatus {
+	if len(status.Ports) == 0 {
+		return status.FormerPorts
+	}
+	return status.Ports
+}
+
 func rememberedNodePort(status *v1alpha1.ServiceGroupStatus, number int32, protocol corev1.Protocol) int32 {
-	for _, p := range status.Ports {
+	for _, p := range RememberedPorts(status) {
 		if p.Port == number && p.Protocol == protocol {
 			return p.NodePort
 		}

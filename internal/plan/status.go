@@ -44,7 +44,7 @@ func Status(o Outcome) v1alpha1.ServiceGroupStatus {
 	if o.Service == nil {
 		old := o.Group.Status.DeepCopy()
 		status.ClusterIP, status.ClusterIPs, status.FormerClusterIPs = old.ClusterIP, old.ClusterIPs, old.FormerClusterIPs
-		status.Ports, status.PortSummary = old.Ports, old.PortSummary
+		status.Ports, status.PortSummary, status.FormerPorts = old.Ports, old.PortSummary, old.FormerPorts
 		status.HealthCheckNodePort = old.HealthCheckNodePort
 		status.GroupSummary = fmt.Sprintf("0/%d", len(o.Group.Spec.Groups))
 		return status
@@ -52,6 +52,7 @@ func Status(o Outcome) v1alpha1.ServiceGroupStatus {
 	status.ClusterIP, status.ClusterIPs = o.Service.Spec.ClusterIP, slices.Clone(o.Service.Spec.ClusterIPs)
 	if o.Service.Spec.Type == corev1.ServiceTypeExternalName {
 		status.FormerClusterIPs = slices.Clone(RememberedClusterIPs(&o.Group.Status))
+		status.FormerPorts = slices.DeleteFunc(slices.Clone(RememberedPorts(&o.Group.Status)), func(p v1alpha1.PortStatus) bool { return p.NodePort == 0 })
 	}
 	status.HealthCheckNodePort = o.Service.Spec.HealthCheckNodePort
 	status.Ports = portStatuses(o)
