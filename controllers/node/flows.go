@@ -22,6 +22,8 @@ type staleFlows struct {
 
 	mu      sync.Mutex
 	pending map[proxy.Key]ruleset.Serving
+	// changing are the frontends whose change is being committed.
+	changing map[proxy.Key]struct{}
 	// wake has room for one signal: that there is something pending.
 	wake chan struct{}
 }
@@ -31,7 +33,29 @@ func newStaleFlows(ended prometheus.Counter, log logr.Logger) (*staleFlows, erro
 	if err != nil {
 		return nil, err
 	}
-	return &staleFlows{table: table, ended: ended, log: log, pending: map[proxy.Key]ruleset.Serving{}, wake: make(chan struct{}, 1)}, nil
+	return &staleFlows{
+		table: table, ended: ended, log: log, wake: make(chan struct{}, 1),
+		pending: map[proxy.Key]ruleset.Serving{}, changing: map[proxy.Key]struct{}{},
+	}, nil
+}
+
+// announce takes in frontends whose change is about to be committed: from then on what run knows of them
+// is old.
+func (s *staleFlows) announce(changed []ruleset.Serving) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range changed {
+		s.changing[changed[i].Key] = struct{}{}
+	}
+}
+
+// superseded says whether a frontend has changed since run took it.
+func (s *staleFlows) superseded(key proxy.Key) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, changing := s.changing[key]
+	_, pending := s.pending[key]
+	return changing || pending
 }
 
 // add takes in frontends whose change is committed.
@@ -42,6 +66,7 @@ func (s *staleFlows) add(changed []ruleset.Serving) {
 	s.mu.Lock()
 	for _, serving := range changed {
 		s.pending[serving.Key] = serving
+		delete(s.changing, serving.Key)
 	}
 	s.mu.Unlock()
 	select {
@@ -69,7 +94,7 @@ func (s *staleFlows) run(ctx context.Context) {
 		}
 		slices.SortFunc(list, func(x, y ruleset.Serving) int { return x.Key.Compare(y.Key) })
 		// The rules are right already; a flow that could not be ended is no reason to write them anew.
-		ended, err := s.table.DeleteStale(list)
+		ended, err := s.table.DeleteStale(list, s.superseded)
 		s.ended.Add(float64(ended))
 		if err != nil {
 			s.log.Error(err, "Some UDP flows may go on to pods that have left until they are idle")

@@ -39,6 +39,7 @@ func (a *Agent) load(names []types.NamespacedName, ranges *ruleset.Ranges) (rule
 			}
 			// Stale flows are looked for once, in the end.
 			flows.UDP = append(flows.UDP, b.result.Change.UDP...)
+			a.flows.announce(b.result.Change.UDP)
 			b.result.Change.UDP = nil
 			if err := a.commit(&b.result.Change, write); err != nil {
 				return err

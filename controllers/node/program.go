@@ -92,6 +92,7 @@ func (a *Agent) unwatched(commit func() error) error {
 }
 
 func (a *Agent) commit(change *ruleset.Change, write func(*ruleset.Change) error) error {
+	a.flows.announce(change.UDP)
 	if err := write(change); err != nil {
 		return err
 	}

@@ -35,8 +35,10 @@ func (t *Table) Close() { _ = t.conn.Close() }
 const maxWalks = 16
 
 // DeleteStale deletes the UDP flows to these frontends that none of their endpoints answers, and
-// returns how many there were. Of one frontend that is named more than once, the last counts.
-func (t *Table) DeleteStale(frontends []ruleset.Serving) (int, error) {
+// returns how many there were. Of one frontend that is named more than once, the last counts. A frontend
+// that superseded names once the flows are listed is left alone: its endpoints have changed again, and a flow
+// may be one to the new ones. Nil names none.
+func (t *Table) DeleteStale(frontends []ruleset.Serving, superseded func(proxy.Key) bool) (int, error) {
 	total := 0
 	for _, ipv4 := range []bool{true, false} {
 		filter := newStale(frontends, ipv4)
@@ -48,7 +50,7 @@ func (t *Table) DeleteStale(frontends []ruleset.Serving) (int, error) {
 			return total, fmt.Errorf("looking for stale UDP flows: %w", err)
 		}
 		for i := range flows {
-			if !filter.match(&flows[i]) {
+			if !filter.match(&flows[i]) || superseded != nil && superseded(flows[i].key) {
 				continue
 			}
 			err := t.delete(&flows[i], ipv4)

@@ -97,8 +97,12 @@ func TestOnlyStaleFlowsAreDeleted(t *testing.T) {
 				for i := range more {
 					serving = append(serving, ruleset.Serving{Key: proxy.Key{Addr: vip.Addr(), Port: uint16(1000 + i), Protocol: proxy.UDP}})
 				}
+				changed := func(key proxy.Key) bool { return key.Port == 53 }
+				if got, err := table.DeleteStale(serving, changed); err != nil || got != 0 {
+					t.Errorf("deleted %d flows of a frontend that has changed again (%v)", got, err)
+				}
 				for _, want := range []int{2, 0} {
-					if got, err := table.DeleteStale(serving); err != nil || got != want {
+					if got, err := table.DeleteStale(serving, nil); err != nil || got != want {
 						t.Errorf("deleted %d flows (%v), want %d", got, err, want)
 					}
 				}
@@ -139,7 +143,7 @@ func BenchmarkDeleteStale(b *testing.B) {
 				b.StopTimer()
 				addFlow(b, handle, proxy.UDP, 300_000, stale, endpoint)
 				b.StartTimer()
-				if n, err := table.DeleteStale(serving); err != nil || n != 1 {
+				if n, err := table.DeleteStale(serving, nil); err != nil || n != 1 {
 					b.Fatal(n, err)
 				}
 			}

@@ -144,7 +144,7 @@ func (b *bed) change(t *testing.T, services ...service) {
 		if err := node.tables.Commit(&change); err != nil {
 			t.Fatalf("changing %s: %v", node.Name, err)
 		}
-		if _, err := node.flows.DeleteStale(change.UDP); err != nil {
+		if _, err := node.flows.DeleteStale(change.UDP, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
