@@ -15,7 +15,7 @@
 //	```yaml                  manifests; without a kind, fields of spec for the page's first ServiceGroup
 //	```yaml not applied: why
 //
-// Words with digits, and suffixes of names that Kubernetes makes up, may differ in what is printed. A page names the manifests that its reader has applied
-// already in a line <!-- needs: FILE FILE -->. Other blocks are pictures and output, and no line of them may
-// begin like a command.
+// Words with digits, and suffixes of names that Kubernetes makes up, may differ in what is printed. A page
+// names the manifests that its reader has applied already in a line <!-- needs: FILE FILE -->. Other blocks
+// are pictures and output, and no line of them may begin like a command.
 package docs
