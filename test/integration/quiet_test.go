@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"strconv"
+	"sync"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -11,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/servicegroup-dev/servicegroup/api/v1alpha1"
 	"github.com/servicegroup-dev/servicegroup/controllers/servicegroup"
@@ -74,15 +76,22 @@ var _ = Describe("Writes", func() {
 		Expect(writes.everywhere()).To(BeEmpty())
 	})
 
-	It("of one pod's flip among many are one slice", func() {
-		const pods = 120 // more than fit in one slice
-		var first *corev1.Pod
-		for i := range pods {
-			pod := runPod(podSpec{name: fmt.Sprintf("pod-%d", i), labels: map[string]string{"app": "a"}})
-			if first == nil {
-				first = pod
-			}
+	It("of one pod's flip among 5,000 are one slice", func() {
+		const pods = 5000
+		first := runPod(podSpec{name: "pod-0", labels: map[string]string{"app": "a"}})
+		var others sync.WaitGroup
+		for worker := range 16 {
+			others.Go(func() {
+				defer GinkgoRecover()
+				for i := 1 + worker; i < pods; i += 16 {
+					runPod(podSpec{name: fmt.Sprintf("pod-%d", i), labels: map[string]string{"app": "a"}})
+				}
+			})
 		}
+		others.Wait()
+		DeferCleanup(func() {
+			Expect(k8s.DeleteAllOf(ctx, &corev1.Pod{}, client.InNamespace(namespace), client.GracePeriodSeconds(0))).To(Succeed())
+		})
 		sg := create("many", twoGroups)
 		Eventually(func(g Gomega) int { return len(endpoints(g, "many")) }).Should(Equal(pods))
 		Eventually(func(g Gomega) []v1alpha1.GroupStatus { return statusOf(sg)(g).Groups }).
