@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"slices"
 	"strconv"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/servicegroup-dev/servicegroup/internal/agentapi"
 	"github.com/servicegroup-dev/servicegroup/internal/nft"
+	"github.com/servicegroup-dev/servicegroup/internal/proxy"
 	"github.com/servicegroup-dev/servicegroup/internal/ruleset"
 )
 
@@ -152,43 +154,25 @@ func probeTables(check *agentapi.NodeCheck) []agentapi.Probe {
 	return out
 }
 
-// listenersOn are the sockets that listen where the agent serves NodePorts: connections never reach them.
+// listenersOn are the processes that listen where NodePorts are, whether the agent serves these or leaves
+// them to the processes.
 func listenersOn(dump *agentapi.Dump) []agentapi.Listener {
-	served := map[string]bool{}
-	for _, e := range dump.Agent {
-		if e.Map == ruleset.Frontends && slices.Contains(dump.Node.NodePortAddresses, e.Key.Addr) {
-			served[fmt.Sprintf("%s %d", e.Key.Protocol, e.Key.Port)] = true
-		}
-	}
 	var out []agentapi.Listener
-	for _, file := range []struct{ name, protocol, state string }{
-		{"tcp", "tcp", "0A"}, {"tcp6", "tcp", "0A"}, {"udp", "udp", "07"}, {"udp6", "udp", "07"},
-	} {
-		for _, port := range localPorts("/proc/net/"+file.name, file.state) {
-			at := agentapi.Listener{Address: fmt.Sprintf("port %d", port), Protocol: file.protocol}
-			if served[fmt.Sprintf("%s %d", file.protocol, port)] && !slices.Contains(out, at) {
-				out = append(out, at)
-			}
-		}
+	add := func(key proxy.Key, kept bool) {
+		at := netip.AddrPortFrom(key.Addr, key.Port).String()
+		out = append(out, agentapi.Listener{Address: at, Protocol: key.Protocol.String(), Kept: kept})
 	}
-	return out
-}
-
-// localPorts reads from a table of sockets the local ports of those in a state.
-func localPorts(path, state string) []uint64 {
-	content, err := os.ReadFile(path)
+	for _, key := range dump.Left {
+		add(key, true)
+	}
+	open, err := listOpen()
 	if err != nil {
-		return nil // a kernel without IPv6
+		return out
 	}
-	var out []uint64
-	for line := range strings.Lines(string(content)) {
-		fields := strings.Fields(line)
-		if len(fields) < 4 || fields[3] != state {
-			continue
-		}
-		_, port, _ := strings.Cut(fields[1], ":")
-		if number, err := strconv.ParseUint(port, 16, 16); err == nil {
-			out = append(out, number)
+	l := listeners{open: open}
+	for _, e := range dump.Agent {
+		if e.Map == ruleset.Frontends && slices.Contains(dump.Node.NodePortAddresses, e.Key.Addr) && l.occupied(e.Key) {
+			add(e.Key, false)
 		}
 	}
 	return out
@@ -236,7 +220,7 @@ func printCheck(out io.Writer, check *agentapi.NodeCheck) error {
 		line("other proxy: %s", proxy)
 	}
 	for _, l := range check.Listeners {
-		line("a program listens on NodePort %s/%s and is never reached", l.Address, l.Protocol)
+		line("a process listens on NodePort %s/%s; kept by it: %t", l.Address, l.Protocol, l.Kept)
 	}
 	for _, a := range check.Connections {
 		line("connection to %s: %s", a.Address, strings.TrimSpace(a.Problem+" "))

@@ -93,12 +93,12 @@ func (a *Agent) believe(asked question) any {
 	}
 	d.Synced, d.Services = true, a.state.Len()
 	if asked.Service == "" {
-		d.Agent = a.state.Elements()
+		d.Agent, d.Left = a.state.Elements(), a.listeners.leftOf(types.NamespacedName{})
 		return d
 	}
 	namespace, name, _ := strings.Cut(asked.Service, "/")
 	service := types.NamespacedName{Namespace: namespace, Name: name}
-	d.Agent = a.state.ElementsOf(service)
+	d.Agent, d.Left = a.state.ElementsOf(service), a.listeners.leftOf(service)
 	d.Conflicts = a.conflictsOf(service)
 	return d
 }

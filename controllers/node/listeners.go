@@ -87,6 +87,20 @@ func (l *listeners) leave(name types.NamespacedName, keys []proxy.Key) int {
 	return len(keys) - len(before)
 }
 
+// leftOf are the NodePorts of a Service, of all for the zero name, that are left to processes, sorted.
+func (l *listeners) leftOf(name types.NamespacedName) []proxy.Key {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var out []proxy.Key
+	for service, keys := range l.left {
+		if service == name || name == (types.NamespacedName{}) {
+			out = append(out, keys...)
+		}
+	}
+	slices.SortFunc(out, proxy.Key.Compare)
+	return out
+}
+
 func (l *listeners) recheck() {
 	l.mu.Lock()
 	l.due = false

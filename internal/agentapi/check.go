@@ -10,7 +10,7 @@ type NodeCheck struct {
 	Probes  []Probe `json:"probes"`
 	// Proxies are other service proxies whose rules are in the kernel.
 	Proxies []string `json:"proxies,omitempty"`
-	// Listeners are the programs that listen on NodePorts that the agent serves.
+	// Listeners are the processes of the node that listen on NodePorts.
 	Listeners []Listener `json:"listeners,omitempty"`
 	// Connections are what came of connecting to the addresses that were asked for.
 	Connections []Attempt `json:"connections,omitempty"`
@@ -30,6 +30,8 @@ type Probe struct {
 type Listener struct {
 	Address  string `json:"address"`
 	Protocol string `json:"protocol"`
+	// Kept says that it was there first, so that the NodePort is left to it.
+	Kept bool `json:"kept,omitempty"`
 }
 
 // Attempt is a TCP connection from the node.

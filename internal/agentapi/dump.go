@@ -25,6 +25,8 @@ type Dump struct {
 	Site   Site           `json:"site"`
 	// Conflicts are the frontends of the Service that another Service has.
 	Conflicts []Conflict `json:"conflicts,omitempty"`
+	// Left are the NodePorts that are left to processes of the node, which listen there.
+	Left []proxy.Key `json:"left,omitempty"`
 	// Agent are the elements that the agent believes are programmed, and Kernel those that are.
 	Agent  []ruleset.Element `json:"agent"`
 	Kernel []ruleset.Element `json:"kernel"`

@@ -208,8 +208,11 @@ func (j *judge) others(name string, check *agentapi.NodeCheck) {
 		}
 	}
 	for _, l := range check.Listeners {
-		j.find(Warn, name, fmt.Sprintf("a program of the node listens on %s/%s, which is a NodePort: nobody outside reaches it", l.Address, l.Protocol),
-			"move the program, or give the port another nodePort")
+		what := fmt.Sprintf("a process of the node listens on %s/%s, which has become a NodePort: nobody outside reaches it", l.Address, l.Protocol)
+		if l.Kept {
+			what = fmt.Sprintf("a process of the node listens on %s/%s, so that NodePort is left to it", l.Address, l.Protocol)
+		}
+		j.find(Warn, name, what, "move the process, or give the port another nodePort")
 	}
 }
 

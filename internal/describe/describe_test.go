@@ -110,6 +110,11 @@ func TestTraceText(t *testing.T) {
 			d.Agent, d.Kernel = nil, nil
 			d.Conflicts = []agentapi.Conflict{{Frontend: proxy.Key{Addr: netip.MustParseAddr("10.96.0.20"), Port: 80, Protocol: proxy.TCP}, Holder: "other/web"}}
 		}},
+		{"trace-left.txt", "198.51.100.7", func(w *world, d *agentapi.Dump, _ *Connection) {
+			d.Left = []proxy.Key{{Addr: netip.MustParseAddr("192.168.0.1"), Port: 30080, Protocol: proxy.TCP}}
+			d.Agent = compute(&w.Observed, d)
+			d.Kernel = d.Agent
+		}},
 		{"trace-lagging.txt", "10.244.2.77", func(_ *world, d *agentapi.Dump, _ *Connection) { d.Agent, d.Kernel = nil, nil }},
 	} {
 		w := populated()
@@ -173,7 +178,7 @@ func TestCheckText(t *testing.T) {
 			{Name: "kernel", Problem: "Linux 5.4 is too old", Remedy: "boot Linux 5.13 or newer"},
 			{Name: "connection counters", Optional: true, Problem: "the kernel does not take the tables", Remedy: "boot another kernel"},
 		},
-		Listeners:   []agentapi.Listener{{Address: "port 30080", Protocol: "tcp"}},
+		Listeners:   []agentapi.Listener{{Address: "192.168.0.1:30080", Protocol: "tcp"}, {Address: "192.168.0.1:30022", Protocol: "tcp", Kept: true}},
 		Connections: []agentapi.Attempt{{Address: "10.96.0.20:80", Problem: "connection refused"}},
 	}
 	healthy := &Installation{

@@ -102,6 +102,10 @@ func ComputeTrace(o *Observed, c Connection, dump *agentapi.Dump, silence error)
 	}
 	elements := compute(o, facts)
 	t.Way = trace.Walk(elements, facts.Site, packet)
+	if slices.Contains(facts.Left, t.To) {
+		why := trace.Step{Check: "address", Finding: "a process of the node listened there first, so the NodePort is left to it"}
+		t.Way.Steps = append([]trace.Step{why}, t.Way.Steps...)
+	}
 	t.addBackends(o, facts.Node)
 	t.Kernel = compareKernel(&t, elements, packet, dump, silence)
 	return t, nil
@@ -126,6 +130,7 @@ func traceable(o *Observed) error {
 // compute is what the agent does with the objects.
 func compute(o *Observed, facts *agentapi.Dump) []ruleset.Element {
 	built := proxy.Build(o.Service, o.Slices, facts.Node)
+	built.Frontends = slices.DeleteFunc(built.Frontends, func(f proxy.Frontend) bool { return slices.Contains(facts.Left, f.Key) })
 	state := ruleset.NewState()
 	if facts.Site.CountConnections {
 		state = ruleset.NewCountingState()
@@ -289,7 +294,7 @@ func whyNotChosen(t *Trace, ep Endpoint, node proxy.Node) string {
 	switch {
 	case ep.State == NotReady:
 		return "not ready"
-	case t.Way.Verdict != trace.Sent && ep.Node == node.Name:
+	case t.Way.Verdict == trace.Untouched, t.Way.Verdict != trace.Sent && ep.Node == node.Name:
 		return "never asked"
 	case ep.State == Terminating:
 		return "terminating"

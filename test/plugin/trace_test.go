@@ -53,3 +53,34 @@ func TestTraceShowsThatTheKernelDiffers(t *testing.T) {
 		return nil
 	})
 }
+
+// TestANodePortThatIsLeftToAProcess: a process of the node that listens first keeps its port.
+func TestANodePortThatIsLeftToAProcess(t *testing.T) {
+	s := requireStore(t)
+	listener, err := s.Nodes()[0].Listen("tcp", ":30555")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	const late = `apiVersion: net.servicegroup.dev/v1alpha1
+kind: ServiceGroup
+metadata: {name: late, namespace: store}
+spec:
+  type: NodePort
+  groups: [{name: web, selector: {matchLabels: {app: web}}}]
+  ports: [{port: 80, targetPort: 8080, nodePort: 30555}]
+`
+	must(t, s.Lab, late, "apply", "-f", "-")
+	defer must(t, s.Lab, "", "delete", "-n", "store", "svcg,service", "late") // nobody collects garbage here
+	must(t, s.Lab, "", "wait", "-n", "store", "svcg/late", "--for=condition=Programmed", "--timeout=20s")
+	trace := func(node string) string {
+		return s.plugin(t, "trace", "late:30555", "--from", "198.51.100.7", "--node", node).out
+	}
+	eventually(t, "the agents", func() error {
+		return wants(trace("node1"), "a process of the node listened there first", "Untouched", "Kernel of node1: agrees")
+	})
+	if err := wants(trace("node2"), "Sent to one of 2 endpoints", "Kernel of node2: agrees"); err != nil {
+		t.Error(err)
+	}
+	s.says(t, []string{"check"}, "a process of the node listens on 192.168.100.1:30555/tcp, so that NodePort is left to it", "0 failures, 1 warning")
+}
