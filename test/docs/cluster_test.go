@@ -57,10 +57,9 @@ var theCluster = sync.OnceValues(func() (*cluster, error) {
 	if c.base, err = c.environment(); err != nil {
 		return nil, err
 	}
-	// The programs run already; these are the objects that an installation has besides. A DaemonSet would
-	// adopt the pods that the lab has for its agents.
+	// The programs run already; these are the objects that an installation has besides.
 	_, err = c.bash(context.Background(), shell{host: l.Network.Fabric, dir: c.root, env: c.base},
-		"kubectl apply --server-side --force-conflicts -k config/default --selector=app.kubernetes.io/component!=agent")
+		"kubectl apply --server-side --force-conflicts -k config/default")
 	return c, err
 })
 
