@@ -105,7 +105,6 @@ func (l Layout) chainSpecs() []chainSpec {
 		{"refuse-forward", &hook{"filter", hookForward, priorityRefuse}, [][]term{{stateNew, jump("refusing")}}},
 		{"refuse-output", &hook{"filter", hookOutput, priorityRefuse}, [][]term{{stateNew, jump("refusing")}}},
 		{"refusing", nil, [][]term{
-			{statusDNAT, giveBack}, // a frontend has answered
 			{in(ruleset.VirtualIPs, daddr), goTo("rejecting")},
 			{in(ruleset.ServiceRanges, daddr), drop},
 		}},

@@ -225,18 +225,29 @@ func protocolOf(port *corev1.ServicePort) *corev1.Protocol {
 
 func (b *bed) nodeOf(pod string) string {
 	for _, node := range b.nodes {
-		if node.PodCIDRv4.Contains(b.hosts[pod].IPv4) {
+		if node.PodCIDRv4.Contains(b.address(pod, true)) {
 			return node.Name
 		}
 	}
 	return ""
 }
 
-func (b *bed) address(host string, ipv4 bool) netip.Addr {
-	if ipv4 {
-		return b.hosts[host].IPv4
+// services are the addresses that are no host's: IPv4 and IPv6.
+var services = map[string][2]netip.Addr{
+	"vip":   {netip.MustParseAddr("10.96.0.20"), netip.MustParseAddr("fd00:10:96::20")},
+	"spare": {netip.MustParseAddr("10.96.0.99"), netip.MustParseAddr("fd00:10:96::99")},
+	"lb":    {netip.MustParseAddr("10.96.255.7"), netip.MustParseAddr("fd00:10:96::ff07")},
+}
+
+func (b *bed) address(name string, ipv4 bool) netip.Addr {
+	addresses, ok := services[name]
+	if !ok {
+		addresses = [2]netip.Addr{b.hosts[name].IPv4, b.hosts[name].IPv6}
 	}
-	return b.hosts[host].IPv6
+	if ipv4 {
+		return addresses[0]
+	}
+	return addresses[1]
 }
 
 // What a row may expect instead of endpoints.
@@ -280,26 +291,9 @@ func (b *bed) run(t *testing.T, paths []path) {
 func (b *bed) target(to string, ipv4 bool) (network, address string) {
 	host, rest, _ := strings.Cut(to, ":")
 	port, network, _ := strings.Cut(rest, "/")
-	var addr netip.Addr
-	switch {
-	case host == "vip" && ipv4:
-		addr = netip.MustParseAddr("10.96.0.20")
-	case host == "vip":
-		addr = netip.MustParseAddr("fd00:10:96::20")
-	case host == "spare" && ipv4:
-		addr = netip.MustParseAddr("10.96.0.99")
-	case host == "spare":
-		addr = netip.MustParseAddr("fd00:10:96::99")
-	case host == "lb" && ipv4:
-		addr = netip.MustParseAddr("10.96.255.7")
-	case host == "lb":
-		addr = netip.MustParseAddr("fd00:10:96::ff07")
-	default:
-		addr = b.address(host, ipv4)
-	}
 	var number int32
 	_, _ = fmt.Sscan(port, &number)
-	return network, lab.HostPort(addr, number)
+	return network, lab.HostPort(b.address(host, ipv4), number)
 }
 
 // observe says who answered, and which source address they saw.

@@ -70,6 +70,18 @@ func TestAPortTheServiceLacksIsRefused(t *testing.T) {
 	})
 }
 
+// Whoever writes EndpointSlices might lead a Service to the virtual IP of another.
+func TestAVirtualIPAsEndpointIsRefused(t *testing.T) {
+	b := requireBed(t)
+	b.serve(t, newService("vip"))
+	b.run(t, []path{
+		{from: "asker1", to: "vip:80/tcp", want: refused},
+		{from: "asker1", to: "vip:53/udp", want: refused},
+		{from: "node1", to: "vip:80/tcp", want: refused},
+		{from: "client", to: "node1:30080/tcp", want: refused},
+	})
+}
+
 func TestHairpin(t *testing.T) {
 	b := requireBed(t)
 	b.serve(t, newService("web1"))
