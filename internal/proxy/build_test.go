@@ -231,6 +231,15 @@ func TestAddressesThatAreNoPodsAreLeftOut(t *testing.T) {
 	}
 }
 
+func TestTheFirstAddressOfAnEndpointCounts(t *testing.T) {
+	several := slice(ready("10.244.0.1", "node1"))
+	several.Endpoints[0].Addresses = append(several.Endpoints[0].Addresses, "10.244.0.2", "127.0.0.1")
+	got := Build(web(), []*discoveryv1.EndpointSlice{several}, thisNode())
+	if chosen := last(got.Frontends[0].Endpoints); chosen != "1" || len(got.Ignored) > 0 {
+		t.Errorf("endpoints %q and ignored %v, want 1 and none", chosen, got.Ignored)
+	}
+}
+
 func TestSlicesOfAnotherPortOrFamilyDoNotCount(t *testing.T) {
 	other := func(change func(*discoveryv1.EndpointSlice)) *discoveryv1.EndpointSlice {
 		s := slice(ready("10.244.0.9", "node1"))

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/netip"
@@ -42,6 +43,35 @@ func TestOnlyOurServicesAreServed(t *testing.T) {
 	b.startAgent(t) // ready means programmed
 	if got, want := b.served(t, vips), []bool{true, false, false}; !slices.Equal(got, want) {
 		t.Errorf("served %v, want %v", got, want)
+	}
+}
+
+// TestSlicesOfOthersDoNotCount: a slice needs our label as well as its Service does, and not the one of a headless Service.
+func TestSlicesOfOthersDoNotCount(t *testing.T) {
+	b := requireBed(t)
+	own, forged := netip.MustParseAddr("10.244.200.1"), netip.MustParseAddr("10.244.200.66")
+	ours := b.serviceOf(t, "ours", func(*corev1.Service) {}, own)
+	others := b.serviceOf(t, "others", func(s *corev1.Service) { s.Labels = nil }, forged) // its slice has our label
+	for name, change := range map[string]func(labels map[string]string){
+		"without-label": func(labels map[string]string) { delete(labels, v1alpha1.LabelServiceProxyName) },
+		"other-proxy":   func(labels map[string]string) { labels[v1alpha1.LabelServiceProxyName] = "another" },
+		"headless":      func(labels map[string]string) { labels[corev1.IsHeadlessService] = "" },
+	} {
+		slice := sliceOf("ours", []netip.Addr{forged})
+		slice.Name = name
+		change(slice.Labels)
+		api := b.Kubernetes.DiscoveryV1().EndpointSlices("default")
+		if _, err := api.Create(t.Context(), slice, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = api.Delete(context.Background(), name, metav1.DeleteOptions{}) })
+	}
+	b.startAgent(t) // ready means programmed
+	if got := b.programmed(t, ours.Spec.ClusterIP); !slices.Equal(got, []netip.Addr{own}) {
+		t.Errorf("our Service leads to %v, want %v alone", got, own)
+	}
+	if got := b.programmed(t, others.Spec.ClusterIP); len(got) > 0 {
+		t.Errorf("another's Service, whose slice has our label, leads to %v", got)
 	}
 }
 

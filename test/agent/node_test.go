@@ -2,11 +2,19 @@ package agent
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
+	"slices"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/servicegroup-dev/servicegroup/internal/lab"
+	"github.com/servicegroup-dev/servicegroup/internal/ruleset"
 )
 
 // TestTheNodeMayChange gives the node another address while the agent runs: NodePorts move to it.
@@ -22,6 +30,101 @@ func TestTheNodeMayChange(t *testing.T) {
 	t.Cleanup(func() { b.setNodeAddress(t, before) })
 	b.awaitEndpoints(t, other, endpoints)
 	b.awaitEndpoints(t, b.node.IPv4.String(), nil)
+}
+
+// TestTheRangesMayChange gives the cluster another range of Services and the node another range of pods
+// while the agent runs.
+func TestTheRangesMayChange(t *testing.T) {
+	b := requireBed(t)
+	b.startAgent(t, "--mode=all", "--detect-local-mode=NodeCIDR")
+	b.awaitRange(t, ruleset.ServiceRanges, lab.ServiceCIDRv4, true)
+	b.awaitRange(t, ruleset.PodSources, b.node.PodCIDRv4.String(), true)
+
+	const services, pods = "10.112.0.0/24", "10.99.1.0/24"
+	more := &networkingv1.ServiceCIDR{ObjectMeta: metav1.ObjectMeta{Name: "more"}, Spec: networkingv1.ServiceCIDRSpec{CIDRs: []string{services}}}
+	if _, err := b.Kubernetes.NetworkingV1().ServiceCIDRs().Create(t.Context(), more, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = b.Kubernetes.NetworkingV1().ServiceCIDRs().Delete(context.Background(), "more", metav1.DeleteOptions{})
+	})
+	b.awaitRange(t, ruleset.ServiceRanges, services, true)
+
+	before := b.replaceNode(t, func(n *corev1.Node) { n.Spec.PodCIDR, n.Spec.PodCIDRs = pods, []string{pods} })
+	t.Cleanup(func() { b.replaceNode(t, func(n *corev1.Node) { n.Spec = before.Spec }) })
+	b.awaitRange(t, ruleset.PodSources, pods, true)
+	b.awaitRange(t, ruleset.PodSources, b.node.PodCIDRv4.String(), false)
+}
+
+// TestTheZoneMayChange moves the node to another zone while the agent runs: it prefers the pods of that.
+func TestTheZoneMayChange(t *testing.T) {
+	b := requireBed(t)
+	east, west := netip.MustParseAddr("10.244.200.1"), netip.MustParseAddr("10.244.200.2")
+	service := b.serviceOf(t, "zones", func(*corev1.Service) {}, east, west)
+	slice := sliceOf("zones", []netip.Addr{east, west})
+	for i, zone := range []string{"east", "west"} {
+		slice.Endpoints[i].Hints = &discoveryv1.EndpointHints{ForZones: []discoveryv1.ForZone{{Name: zone}}}
+	}
+	if _, err := b.Kubernetes.DiscoveryV1().EndpointSlices("default").Update(t.Context(), slice, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	b.startAgent(t)
+	b.awaitEndpoints(t, service.Spec.ClusterIP, []netip.Addr{east, west})
+	t.Cleanup(func() { b.setZone(t, "") })
+	b.setZone(t, "west")
+	b.awaitEndpoints(t, service.Spec.ClusterIP, []netip.Addr{west})
+	b.setZone(t, "east")
+	b.awaitEndpoints(t, service.Spec.ClusterIP, []netip.Addr{east})
+}
+
+func (b *bed) setZone(t *testing.T, zone string) {
+	t.Helper()
+	patch := fmt.Sprintf(`{"metadata":{"labels":{%q:%q}}}`, corev1.LabelTopologyZone, zone)
+	if _, err := b.Kubernetes.CoreV1().Nodes().Patch(context.Background(), b.node.Name, types.MergePatchType, []byte(patch), metav1.PatchOptions{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// replaceNode deletes the Node and makes it anew, since the range of its pods cannot be changed. It returns
+// what was there before.
+func (b *bed) replaceNode(t *testing.T, change func(*corev1.Node)) *corev1.Node {
+	t.Helper()
+	nodes := b.Kubernetes.CoreV1().Nodes()
+	before, err := nodes.Get(context.Background(), b.node.Name, getOptions)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := nodes.Delete(context.Background(), b.node.Name, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	after := before.DeepCopy()
+	after.ResourceVersion, after.UID = "", ""
+	change(after)
+	created, err := nodes.Create(context.Background(), after, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	created.Status = before.Status
+	if _, err := nodes.UpdateStatus(context.Background(), created, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	return before
+}
+
+// awaitRange waits until a set of ranges has one, or has it no more.
+func (b *bed) awaitRange(t *testing.T, m ruleset.Map, prefix string, want bool) {
+	t.Helper()
+	eventually(t, "waiting for ranges", func() error {
+		elements, err := b.tables.Elements()
+		if err != nil {
+			return err // there are no tables yet
+		}
+		has := slices.ContainsFunc(elements, func(e ruleset.Element) bool { return e.Map == m && e.Prefix.String() == prefix })
+		if has != want {
+			return fmt.Errorf("%s has %s: %v, want %v", m, prefix, has, want)
+		}
+		return nil
+	})
 }
 
 // setNodeAddress makes this the node's InternalIP and returns the one it had.
