@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -94,9 +95,18 @@ func newBed() (*bed, error) {
 			return nil, err
 		}
 		b.hosts[pod.name] = workload.Host
+		if err := workload.Do(forgetClosed); err != nil {
+			return nil, err
+		}
 	}
 	b.hosts["client"], err = network.AddClient("client", lab.ClientOptions{VIPsVia: b.nodes[0].Node})
 	return b, err
+}
+
+// forgetClosed makes a host forget a TCP connection once it is closed. Otherwise a client that uses a port
+// again, to another address of the same pod, is told so, and opens the connection a second time.
+func forgetClosed() error {
+	return os.WriteFile("/proc/sys/net/ipv4/tcp_max_tw_buckets", []byte("0"), 0)
 }
 
 // open connects to the node's nftables, to write them with this layout.
@@ -305,7 +315,7 @@ func (b *bed) observe(p path, ipv4 bool) string {
 		if p.want == dropped {
 			patience = silence
 		}
-		pod, source, err := b.ask(p.from, network, address, patience)
+		pod, client, err := b.ask(p.from, network, address, patience)
 		switch {
 		case errors.Is(err, unix.ECONNREFUSED):
 			return refused
@@ -316,7 +326,7 @@ func (b *bed) observe(p path, ipv4 bool) string {
 		case err != nil:
 			return err.Error()
 		}
-		pods, sources = append(pods, pod), append(sources, source)
+		pods, sources = append(pods, pod), append(sources, client.Addr().Unmap().String())
 	}
 	slices.Sort(pods)
 	slices.Sort(sources)
@@ -335,17 +345,19 @@ const (
 	answerBound = 10 * time.Second
 )
 
-func (b *bed) ask(from, network, address string, patience time.Duration) (pod, source string, err error) {
+// ask returns the pod that answered, and the client's address and port that it saw.
+func (b *bed) ask(from, network, address string, patience time.Duration) (pod string, client netip.AddrPort, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	if network == "tcp" {
 		reply, err := b.hosts[from].AskClient(ctx, address)
-		return reply.Pod, reply.Client.Addr().Unmap().String(), err
+		return reply.Pod, reply.Client, err
 	}
 	answer, err := b.hosts[from].AskUDP(ctx, "udp", address)
-	pod, client, _ := strings.Cut(answer, " ")
-	if addr, parseErr := netip.ParseAddrPort(client); parseErr == nil {
-		source = addr.Addr().Unmap().String()
+	if err != nil {
+		return "", client, err
 	}
-	return pod, source, err
+	pod, text, _ := strings.Cut(answer, " ")
+	client, err = netip.ParseAddrPort(text)
+	return pod, client, err
 }

@@ -2,6 +2,7 @@ package dataplane
 
 import (
 	"fmt"
+	"net/netip"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -41,31 +42,53 @@ func TestConnectionsAreCounted(t *testing.T) {
 	defer open(nft.Layout{})
 	b.serve(t)
 	local := func(s *corev1.Service) { s.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal }
-	for _, test := range []struct {
-		name      string
-		service   service
-		from, to  string
-		endpoints int
+	for i, test := range []struct {
+		name              string
+		service           service
+		from, to, network string
+		endpoints         int
 	}{
-		{"virtual IP", newService("web1", "web2", "web3"), "asker1", "vip:80/tcp", 3},
-		{"virtual IP over UDP", newService("web1", "web2", "web3"), "asker1", "vip:53/udp", 3},
-		{"from the node", newService("web1", "web2", "web3"), "node1", "vip:80/tcp", 3},
-		{"hairpin", newService("web1"), "web1", "vip:80/tcp", 1},
-		{"NodePort", newService("web1", "web2", "web3"), "client", "node2:30080/tcp", 3},
-		{"session affinity", sticky(60, "web1", "web2", "web3"), "asker1", "vip:80/tcp", 1},
-		{"policy Local from outside", newService("web1", "web2", "web3").with(local), "client", "node1:30080/tcp", 2},
-		{"policy Local from inside", newService("web1", "web2", "web3").with(local), "asker1", "node1:30080/tcp", 3},
+		{"virtual IP", newService("web1", "web2", "web3"), "asker1", "vip", "tcp", 3},
+		{"virtual IP over UDP", newService("web1", "web2", "web3"), "asker1", "vip", "udp", 3},
+		{"from the node", newService("web1", "web2", "web3"), "node1", "vip", "tcp", 3},
+		{"hairpin", newService("web1"), "web1", "vip", "tcp", 1},
+		{"NodePort", newService("web1", "web2", "web3"), "client", "node2", "tcp", 3},
+		{"session affinity", sticky(60, "web1", "web2", "web3"), "asker1", "vip", "tcp", 1},
+		{"policy Local from outside", newService("web1", "web2", "web3").with(local), "client", "node1", "tcp", 2},
+		{"policy Local from inside", newService("web1", "web2", "web3").with(local), "asker1", "node1", "tcp", 3},
 	} {
+		// On a port of its own: late packets of connections before would count as new ones.
+		number := int32(31000 + i)
+		service := test.service.with(func(s *corev1.Service) {
+			at := map[string]int{"tcp": 0, "udp": 1}[test.network]
+			s.Spec.Ports = s.Spec.Ports[at : at+1]
+			s.Spec.Ports[0].Port, s.Spec.Ports[0].NodePort = number, number
+		})
 		for _, ipv4 := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%s IPv4=%v", test.name, ipv4), func(t *testing.T) {
-				// Without flushing the connections: those that are about to close would count again.
 				b.change(t, newService())
-				b.change(t, test.service)
-				b.observe(path{from: test.from, to: test.to}, ipv4)
-				if sum, endpoints := b.counted(t); sum != asks || endpoints != test.endpoints {
-					t.Errorf("counted %d connections to %d endpoints, want %d to %d", sum, endpoints, asks, test.endpoints)
+				b.change(t, service)
+				want := b.connect(t, test.from, fmt.Sprintf("%s:%d/%s", test.to, number, test.network), ipv4)
+				if sum, endpoints := b.counted(t); sum != want || endpoints != test.endpoints {
+					t.Errorf("counted %d connections to %d endpoints, want %d to %d", sum, endpoints, want, test.endpoints)
 				}
 			})
 		}
 	}
+}
+
+// connect asks again and again, and returns how many connections that were: a UDP socket may get the port
+// of one before, and its datagrams belong to the same flow then.
+func (b *bed) connect(t *testing.T, from, to string, ipv4 bool) uint64 {
+	t.Helper()
+	network, address := b.target(to, ipv4)
+	clients := map[netip.AddrPort]struct{}{}
+	for range asks {
+		_, client, err := b.ask(from, network, address, answerBound)
+		if err != nil {
+			t.Fatal(err)
+		}
+		clients[client] = struct{}{}
+	}
+	return uint64(len(clients))
 }

@@ -29,14 +29,14 @@ func TestS13SessionAffinity(t *testing.T) {
 	}
 
 	// The first packets may have come while pods were still being added; from now on nothing changes.
-	s.awaitForgotten(vip)
+	s.awaitForgotten(clients)
 	first := s.askAll(clients, vip)
 	for range 10 {
 		if again := s.askAll(clients, vip); !slices.Equal(again, first) {
 			t.Fatalf("clients lost their pods:\n%v, before\n%v", again, first)
 		}
 	}
-	s.awaitForgotten(vip)
+	s.awaitForgotten(clients)
 	second := s.askAll(clients, vip)
 	if slices.Equal(second, first) {
 		t.Errorf("after the timeout every client came to the same pod as before: %v", second)
@@ -84,18 +84,20 @@ func (s *scene) awaitMove(to target, dead *lab.Pod) string {
 	return answer
 }
 
-// awaitForgotten waits until no node remembers a client of the virtual IP. Asking would make them
-// remember, so it looks into the kernel.
-func (s *scene) awaitForgotten(vip string) {
+// awaitForgotten waits until no node remembers one of the clients. Asking would make them remember, so it
+// looks into the kernel.
+func (s *scene) awaitForgotten(clients []*lab.Pod) {
 	s.t.Helper()
-	await(s.t, "the nodes have forgotten the clients of "+vip, func(ctx context.Context) error {
+	await(s.t, "the nodes have forgotten the clients", func(ctx context.Context) error {
 		for _, node := range s.Nodes() {
 			out, err := node.Output(ctx, "nft", "list", "map", "ip", "servicegroup", "affinity")
 			if err != nil {
 				return err
 			}
-			if n := strings.Count(out, " . "+vip+" . "); n > 0 {
-				return fmt.Errorf("%s remembers %d clients", node.Name, n)
+			for _, client := range clients {
+				if strings.Contains(out, client.IPv4.String()+" . ") {
+					return fmt.Errorf("%s remembers %s", node.Name, client.PodName)
+				}
 			}
 		}
 		return nil
