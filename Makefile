@@ -69,6 +69,11 @@ test-unit: ## Run the tests of the pure rooms only, in seconds.
 test-install: need-nft tools-test build bin/kustomize ## Run the tests of what is installed: kustomize, Helm, admission policies, image, alerts.
 	cd test/install && $(GO_TEST) -v -p 1 -timeout 20m ./...
 
+.PHONY: test-dataplane
+test-dataplane: need-nft need-iptables need-gcc tools-test build ## Run what docs/parity.md names: the agent and its tables with real packets, and the tables of units.
+	$(GO_TEST) ./internal/proxy/... ./internal/ruleset/... ./internal/nft/... ./internal/conntrack/... ./controllers/node/...
+	$(GO_TEST) -p 1 -timeout 20m ./test/dataplane ./test/agent
+
 .PHONY: test-stories
 test-stories: need-nft need-iptables need-gcc tools-test build ## Run the stories: what users do with Services, on a cluster in a box with real packets (RUN=S9 picks some).
 	$(GO_TEST) -v -timeout 20m -run '$(RUN)' ./test/stories
