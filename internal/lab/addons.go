@@ -25,8 +25,8 @@ func (l *Lab) StartControllerManager(ctx context.Context, args ...string) (*Proc
 	return l.ControlPlane.run(ctx, controllers)
 }
 
-// StartKubeProxy starts kube-proxy on the node, in mode iptables or nftables, and waits until it has
-// synced. It uses the host's iptables or nft program.
+// StartKubeProxy starts kube-proxy on the node, in mode iptables or nftables, and waits until it
+// calls itself healthy, which it does before its first sync. It uses the host's iptables or nft program.
 func (l *Lab) StartKubeProxy(ctx context.Context, node *Node, mode string) (*Process, error) {
 	tool, debian := "nft", "nftables"
 	if mode == "iptables" {

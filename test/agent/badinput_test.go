@@ -2,7 +2,6 @@ package agent
 
 import (
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -18,16 +17,7 @@ import (
 // metric reads a metric without labels.
 func (b *bed) metric(t *testing.T, name string) float64 {
 	t.Helper()
-	response, err := b.node.HTTPClient(false).Get("http://127.0.0.1:10249/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(body)) {
+	for line := range strings.Lines(b.scrape(t)) {
 		if value, found := strings.CutPrefix(line, name+" "); found {
 			var n float64
 			_, _ = fmt.Sscan(value, &n)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"maps"
 	"net"
 	"net/netip"
@@ -116,17 +115,8 @@ func groupOf(pod int) string {
 // total reads the metric, by group.
 func (c *counted) total(t *testing.T) map[string]int {
 	t.Helper()
-	response, err := c.node.HTTPClient(false).Get("http://127.0.0.1:10249/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
 	totals := map[string]int{}
-	for line := range strings.Lines(string(body)) {
+	for line := range strings.Lines(c.scrape(t)) {
 		for _, group := range []string{"blue", "green"} {
 			series := fmt.Sprintf(`servicegroup_agent_connections_total{group=%q,namespace="default",port="http",servicegroup="counted"} `, group)
 			if text, found := strings.CutPrefix(line, series); found {

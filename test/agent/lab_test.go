@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/netip"
 	"slices"
 	"sync"
@@ -176,6 +177,21 @@ func (b *bed) programmed(t *testing.T, vip string) []netip.Addr {
 		}
 	}
 	return out
+}
+
+// scrape reads the agent's metrics.
+func (b *bed) scrape(t *testing.T) string {
+	t.Helper()
+	response, err := b.node.HTTPClient(false).Get("http://127.0.0.1:10249/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(body)
 }
 
 func sorted(list []netip.Addr) []netip.Addr {

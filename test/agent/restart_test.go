@@ -25,16 +25,7 @@ import (
 func (b *bed) elementsWritten(t *testing.T) string {
 	t.Helper()
 	var lines []string
-	response, err := b.node.HTTPClient(false).Get("http://127.0.0.1:10249/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(body)) {
+	for line := range strings.Lines(b.scrape(t)) {
 		if strings.HasPrefix(line, "servicegroup_agent_elements_written_total{") {
 			lines = append(lines, strings.TrimSpace(line[strings.LastIndex(line, " ")+1:]))
 		}
