@@ -16,6 +16,7 @@ func newDumpCommand() *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&options.All, "all", false, "print every element as text, not only those that differ")
 	cmd.Flags().StringVar(&options.Service, "service", "", "tell about this Service only, NAMESPACE/NAME")
+	cmd.Flags().StringSliceVar(&options.Clients, "client", nil, "addresses of clients: tell which endpoints session affinity remembers for them")
 	cmd.Flags().StringVarP(&options.Output, "output", "o", "text", "text or json")
 	return cmd
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/servicegroup-dev/servicegroup/internal/agentapi"
 	"github.com/servicegroup-dev/servicegroup/internal/describe"
@@ -91,7 +92,7 @@ func (o *traceOptions) run(ctx context.Context, arg string) error {
 	if connection.Node, err = describe.ChooseNode(o.node, connection.Client, observed); err != nil {
 		return err
 	}
-	dump, silence := c.dump(ctx, connection.Node, c.namespace+"/"+observed.Group.Name)
+	dump, silence := c.dump(ctx, connection, observed)
 	traced, err := describe.ComputeTrace(observed, connection, dump, silence)
 	if err != nil {
 		return err
@@ -105,8 +106,9 @@ func (o *traceOptions) run(ctx context.Context, arg string) error {
 	return nil
 }
 
-// dump asks the agent of a node about a Service.
-func (c *cluster) dump(ctx context.Context, node, service string) (*agentapi.Dump, error) {
+// dump asks the agent of the node where a connection arrives about the Service.
+func (c *cluster) dump(ctx context.Context, connection describe.Connection, observed *describe.Observed) (*agentapi.Dump, error) {
+	node := connection.Node
 	pods, err := c.agentPods(ctx)
 	if err != nil {
 		return nil, err
@@ -116,7 +118,13 @@ func (c *cluster) dump(ctx context.Context, node, service string) (*agentapi.Dum
 		return nil, fmt.Errorf("node %s has no agent; kubectl servicegroup check looks at the installation", node)
 	}
 	dump := &agentapi.Dump{}
-	if err := c.ask(ctx, pod, dump, "dump", "-o", "json", "--service", service); err != nil {
+	question := []string{"dump", "-o", "json", "--service", c.namespace + "/" + observed.Group.Name}
+	if observed.Service != nil && observed.Service.Spec.SessionAffinity == corev1.ServiceAffinityClientIP {
+		for _, addr := range connection.Client.Addresses {
+			question = append(question, "--client", addr.String())
+		}
+	}
+	if err := c.ask(ctx, pod, dump, question...); err != nil {
 		return nil, err
 	}
 	return dump, nil

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -122,6 +123,8 @@ func (a *Agent) conflictsOf(name types.NamespacedName) []agentapi.Conflict {
 type DumpOptions struct {
 	// Service is the NAMESPACE/NAME to tell about; empty for everything.
 	Service string
+	// Clients are the addresses of whom to tell what session affinity remembers.
+	Clients []string
 	// All prints every element as text, not only those that differ.
 	All bool
 	// Output is text, the default, or json, which has every element.
@@ -137,7 +140,15 @@ func Dump(out io.Writer, options DumpOptions) error {
 	if options.Service != "" && strings.Count(options.Service, "/") != 1 {
 		return fmt.Errorf("--service %s: give NAMESPACE/NAME", options.Service)
 	}
-	dump, err := observeDump(question{Service: options.Service})
+	var clients []netip.Addr
+	for _, text := range options.Clients {
+		client, err := netip.ParseAddr(text)
+		if err != nil {
+			return fmt.Errorf("--client %s: give an IP address", text)
+		}
+		clients = append(clients, client.Unmap())
+	}
+	dump, err := observeDump(question{Service: options.Service}, clients)
 	if err != nil {
 		return err
 	}
@@ -148,7 +159,7 @@ func Dump(out io.Writer, options DumpOptions) error {
 }
 
 // observeDump asks the agent and reads the kernel.
-func observeDump(asked question) (*agentapi.Dump, error) {
+func observeDump(asked question, clients []netip.Addr) (*agentapi.Dump, error) {
 	dump := &agentapi.Dump{}
 	if err := askLocal(dumpSocket, asked, dump); err != nil {
 		return nil, err
@@ -166,7 +177,25 @@ func observeDump(asked question) (*agentapi.Dump, error) {
 	if asked.Service != "" {
 		dump.Kernel = ruleset.Related(found.Elements, dump.Agent)
 	}
-	return dump, nil
+	dump.Clients = clients
+	dump.Remembered, err = remembered(tables, clients, dump.Kernel)
+	return dump, err
+}
+
+// remembered looks up what session affinity remembers of clients for the frontends among elements.
+func remembered(tables *nft.Tables, clients []netip.Addr, elements []ruleset.Element) (out []ruleset.Remembered, err error) {
+	for _, client := range clients {
+		for _, share := range ruleset.SharesOf(elements, client.Is4()) {
+			entry, found, err := tables.Remembered(client, share)
+			if err != nil {
+				return nil, err
+			}
+			if found {
+				out = append(out, entry)
+			}
+		}
+	}
+	return out, nil
 }
 
 // printDump marks elements that only the agent has with +, and those that only the kernel has with -.
@@ -197,6 +226,12 @@ func printDump(out io.Writer, d *agentapi.Dump, all bool) error {
 	}
 	for i := range difference.Delete {
 		line("- %s", difference.Delete[i])
+	}
+	for _, entry := range d.Remembered {
+		line("affinity:   %s", entry)
+	}
+	if len(d.Clients) > 0 && len(d.Remembered) == 0 {
+		line("affinity:   remembers none of %v", d.Clients)
 	}
 	if all {
 		for i := range d.Agent {

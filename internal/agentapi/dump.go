@@ -1,6 +1,8 @@
 package agentapi
 
 import (
+	"net/netip"
+
 	"github.com/servicegroup-dev/servicegroup/internal/proxy"
 	"github.com/servicegroup-dev/servicegroup/internal/ruleset"
 )
@@ -27,6 +29,10 @@ type Dump struct {
 	Conflicts []Conflict `json:"conflicts,omitempty"`
 	// Left are the NodePorts that are left to processes of the node, which listen there.
 	Left []proxy.Key `json:"left,omitempty"`
+	// Clients are those that were asked about, and Remembered what session affinity remembers of them
+	// in the kernel.
+	Clients    []netip.Addr         `json:"clients,omitempty"`
+	Remembered []ruleset.Remembered `json:"remembered,omitempty"`
 	// Agent are the elements that the agent believes are programmed, and Kernel those that are.
 	Agent  []ruleset.Element `json:"agent"`
 	Kernel []ruleset.Element `json:"kernel"`

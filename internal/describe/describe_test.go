@@ -3,11 +3,13 @@ package describe
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/servicegroup-dev/servicegroup/api/v1alpha1"
 	"github.com/servicegroup-dev/servicegroup/internal/agentapi"
@@ -91,6 +93,30 @@ func dumpOf(w *world) *agentapi.Dump {
 	return dump
 }
 
+// stickyShop gives the shop session affinity on a node where other Services had it first, and returns what
+// the kernel would say of db-1 if its last endpoint on port 80 was this one.
+func stickyShop(w *world, d *agentapi.Dump, last string) []ruleset.Remembered {
+	const others = 6
+	w.Service.Spec.SessionAffinity = corev1.ServiceAffinityClientIP
+	for i := range w.Slices[0].Endpoints[:3] {
+		w.Slices[0].Endpoints[i].Conditions.Ready = ptr.To(true)
+	}
+	d.Agent = nil
+	for _, e := range compute(&w.Observed, d) {
+		if e.Map == ruleset.AffinityShares {
+			e.Chain.N += others
+		}
+		d.Agent = append(d.Agent, e)
+	}
+	d.Kernel, d.Clients = d.Agent, []netip.Addr{netip.MustParseAddr("10.244.1.9")}
+	at := netip.MustParseAddrPort(last)
+	share := slices.IndexFunc(d.Agent, func(e ruleset.Element) bool { return e.Map == ruleset.AffinityShares && e.Key.Port == 80 })
+	return []ruleset.Remembered{
+		{Client: d.Clients[0], Share: others, Endpoint: proxy.Endpoint{Addr: netip.MustParseAddr("10.244.1.99"), Port: 1}, Seconds: 9}, // by another port
+		{Client: d.Clients[0], Share: d.Agent[share].Chain.N, Endpoint: proxy.Endpoint{Addr: at.Addr(), Port: at.Port()}, Seconds: 10532},
+	}
+}
+
 func TestTraceText(t *testing.T) {
 	for _, test := range []struct {
 		golden, from string
@@ -115,6 +141,10 @@ func TestTraceText(t *testing.T) {
 			d.Agent = compute(&w.Observed, d)
 			d.Kernel = d.Agent
 		}},
+		{"trace-remembered.txt", "db-1", func(w *world, d *agentapi.Dump, _ *Connection) { d.Remembered = stickyShop(w, d, "10.244.2.2:8080") }},
+		{"trace-not-remembered.txt", "db-1", func(w *world, d *agentapi.Dump, _ *Connection) { stickyShop(w, d, "10.244.2.2:8080") }},
+		{"trace-not-forgotten.txt", "db-1", func(w *world, d *agentapi.Dump, _ *Connection) { d.Remembered = stickyShop(w, d, "10.244.2.4:8080") }},
+		{"trace-affinity-unknown.txt", "10.244.2.77", func(w *world, d *agentapi.Dump, _ *Connection) { stickyShop(w, d, "10.244.2.2:8080") }},
 		{"trace-lagging.txt", "10.244.2.77", func(_ *world, d *agentapi.Dump, _ *Connection) { d.Agent, d.Kernel = nil, nil }},
 	} {
 		w := populated()

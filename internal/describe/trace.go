@@ -101,7 +101,8 @@ func ComputeTrace(o *Observed, c Connection, dump *agentapi.Dump, silence error)
 		FromLocalPod: c.Client.Kind == clientPod && c.Client.Node == c.Node,
 	}
 	elements := compute(o, facts)
-	t.Way = trace.Walk(elements, facts.Site, packet)
+	memory := memoryOf(facts, t.Source)
+	t.Way = trace.Walk(trace.Tables{Elements: elements, Site: facts.Site, Remembered: stillServed(memory, elements)}, packet)
 	if slices.Contains(facts.Left, t.To) {
 		why := trace.Step{Check: "address", Finding: "a process of the node listened there first, so the NodePort is left to it"}
 		t.Way.Steps = append([]trace.Step{why}, t.Way.Steps...)
@@ -127,16 +128,14 @@ func traceable(o *Observed) error {
 	return nil
 }
 
-// compute is what the agent does with the objects.
+// compute is what the agent does with the objects. What depends on history, such as the numbers of
+// session affinity, is as the agent has it.
 func compute(o *Observed, facts *agentapi.Dump) []ruleset.Element {
 	built := proxy.Build(o.Service, o.Slices, facts.Node)
 	built.Frontends = slices.DeleteFunc(built.Frontends, func(f proxy.Frontend) bool { return slices.Contains(facts.Left, f.Key) })
-	state := ruleset.NewState()
-	if facts.Site.CountConnections {
-		state = ruleset.NewCountingState()
-	}
 	name := types.NamespacedName{Namespace: o.Service.Namespace, Name: o.Service.Name}
-	state.Apply(ruleset.Update{Services: map[types.NamespacedName]*proxy.Service{name: &built}, Ranges: &facts.Ranges})
+	state, _ := ruleset.Adopt(ruleset.Tables{Elements: facts.Agent, Counted: facts.Site.CountConnections},
+		ruleset.Update{Services: map[types.NamespacedName]*proxy.Service{name: &built}, Ranges: &facts.Ranges})
 	return state.Elements()
 }
 
@@ -298,6 +297,8 @@ func whyNotChosen(t *Trace, ep Endpoint, node proxy.Node) string {
 		return "never asked"
 	case ep.State == Terminating:
 		return "terminating"
+	case t.Way.Remembered != nil:
+		return "the client keeps another one"
 	case ep.Node != node.Name:
 		return "on another node or in another zone, by traffic policy or topology hints"
 	}
@@ -311,7 +312,7 @@ func compareKernel(t *Trace, elements []ruleset.Element, packet trace.Packet, du
 		return Kernel{Unknown: cmp.Or(silence, errNotAsked).Error()}
 	}
 	k := Kernel{Elements: trace.DiffElements(elements, dump.Kernel)}
-	k.Effects = trace.Compare(t.Way, trace.Walk(dump.Kernel, dump.Site, packet))
+	k.Effects = trace.Compare(t.Way, trace.Walk(trace.Tables{Elements: dump.Kernel, Site: dump.Site, Remembered: memoryOf(dump, t.Source)}, packet))
 	agrees := dump.LayoutFound && len(k.Effects)+len(k.Elements.Missing)+len(k.Elements.Surplus) == 0
 	k.Agrees = &agrees
 	if agrees {
@@ -328,6 +329,9 @@ func compareKernel(t *Trace, elements []ruleset.Element, packet trace.Packet, du
 	case !dump.LayoutFound:
 		k.Cause = "the tables are missing, or somebody else has changed their rules"
 		k.Remedy = "the agent puts them right within two seconds; if this stays, see its log"
+	case len(k.Elements.Missing)+len(k.Elements.Surplus) == 0:
+		k.Cause = "session affinity remembers an endpoint that has left"
+		k.Remedy = fmt.Sprintf("let clients choose anew, on the node: nft flush map %s servicegroup affinity", map[bool]string{true: "ip", false: "ip6"}[t.To.Addr.Is4()])
 	case len(believed.Missing)+len(believed.Surplus) == 0:
 		k.Cause = "the agent believes what is computed here: somebody else has changed the tables"
 		k.Remedy = "the agent puts them right within two seconds; if this stays, see its log"

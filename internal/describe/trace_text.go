@@ -55,6 +55,10 @@ func (t *Trace) from() string {
 func (t *Trace) writeVerdict(l *lines, p Paint) {
 	switch t.Way.Verdict {
 	case trace.Sent:
+		if t.Way.Remembered != nil {
+			l.add("%s to the endpoint that the client had before", p.good("Sent"))
+			return
+		}
 		if len(t.Way.Choices) == 1 {
 			l.add("%s to the only endpoint", p.good("Sent"))
 			return

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net/netip"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -60,17 +62,43 @@ func (t *Tables) forgetFamily(f *family, wanted map[ruleset.Forget]struct{}) err
 	return err
 }
 
+// Remembered looks up what session affinity remembers of a client that comes by the frontends with this
+// number in AffinityShares.
+func (t *Tables) Remembered(client netip.Addr, share uint32) (entry ruleset.Remembered, found bool, err error) {
+	f := familyOf(client.Is4())
+	t.batch.reset()
+	w := elements{message: &t.batch, family: f, kind: unix.NFT_MSG_GETSETELEM, flags: unix.NLM_F_ACK}
+	w.affinityKey(binary.NativeEndian.AppendUint32(client.AsSlice(), share))
+	w.finish()
+	d := decoder{family: f}
+	err = t.request(func(body []byte) {
+		visitElements(body, func(e rawElement) {
+			found = true
+			entry = ruleset.Remembered{Client: client, Share: share, Endpoint: d.endpoint(e.value), Seconds: uint32(e.expires / time.Second)}
+		})
+	})
+	if err != nil && !errors.Is(err, unix.ENOENT) {
+		return entry, false, fmt.Errorf("looking up %s in session affinity: %w", client, err)
+	}
+	return entry, found, nil
+}
+
 func (t *Tables) deleteAffinity(f *family, keys [][]byte) error {
 	t.begin()
 	w := elements{message: &t.batch, family: f, kind: unix.NFT_MSG_DELSETELEM}
 	for _, key := range keys {
-		w.target(affinityMap)
-		at := w.nest(unix.NFTA_LIST_ELEM)
-		inner := w.nest(unix.NFTA_SET_ELEM_KEY)
-		w.bytes(unix.NFTA_DATA_VALUE, key)
-		w.endNest(inner)
-		w.endNest(at)
+		w.affinityKey(key)
 	}
 	w.finish()
 	return t.flush()
+}
+
+// affinityKey writes an element of the affinity map without its data.
+func (w *elements) affinityKey(key []byte) {
+	w.target(affinityMap)
+	at := w.nest(unix.NFTA_LIST_ELEM)
+	inner := w.nest(unix.NFTA_SET_ELEM_KEY)
+	w.bytes(unix.NFTA_DATA_VALUE, key)
+	w.endNest(inner)
+	w.endNest(at)
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -144,7 +145,9 @@ type rawElement struct {
 	key, keyEnd, value, chain []byte
 	// expression is what the element has of its own, such as a counter.
 	expression []byte
-	end        bool
+	// expires is how long the element stays; 0 for ever.
+	expires time.Duration
+	end     bool
 }
 
 // dump calls visit for each element of a set.
@@ -208,6 +211,10 @@ func visitElements(body []byte, visit func(e rawElement)) {
 					attributes(value, func(_ uint16, data []byte) { e.keyEnd = data })
 				case unix.NFTA_SET_ELEM_DATA:
 					e.value, e.chain = dataOf(value)
+				case unix.NFTA_SET_ELEM_EXPIRATION:
+					if len(value) == 8 {
+						e.expires = time.Duration(binary.BigEndian.Uint64(value)) * time.Millisecond
+					}
 				case unix.NFTA_SET_ELEM_EXPR:
 					e.expression = value
 				case unix.NFTA_SET_ELEM_FLAGS:

@@ -1,6 +1,11 @@
 package ruleset
 
 import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/servicegroup-dev/servicegroup/internal/proxy"
@@ -79,6 +84,31 @@ func (s *shares) next(key proxy.Key) uint32 {
 	}
 	s.last++
 	return s.last
+}
+
+// Remembered is a client in the affinity maps: packets put it there, so no State has it.
+type Remembered struct {
+	Client netip.Addr `json:"client"`
+	// Share is the number in AffinityShares of the frontends it came by.
+	Share    uint32         `json:"share"`
+	Endpoint proxy.Endpoint `json:"endpoint"`
+	// Seconds is how much longer it keeps its endpoint without another connection.
+	Seconds uint32 `json:"seconds"`
+}
+
+func (r Remembered) String() string {
+	return fmt.Sprintf("%s -> %s for %d s more", r.Client, r.Endpoint, r.Seconds)
+}
+
+// SharesOf returns the numbers in AffinityShares of one family's frontends, sorted.
+func SharesOf(elements []Element, ipv4 bool) []uint32 {
+	numbers := map[uint32]struct{}{}
+	for _, e := range elements {
+		if e.Map == AffinityShares && e.IPv4() == ipv4 {
+			numbers[e.Chain.N] = struct{}{}
+		}
+	}
+	return slices.Sorted(maps.Keys(numbers))
 }
 
 // giveUp notes that a frontend no longer has its share. Without any frontend left, all clients are

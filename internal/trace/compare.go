@@ -18,6 +18,9 @@ func Compare(should, does Way) []string {
 	if should.AffinitySeconds != does.AffinitySeconds {
 		out = append(out, fmt.Sprintf("session affinity should last %d seconds and lasts %d", should.AffinitySeconds, does.AffinitySeconds))
 	}
+	if kept := does.Remembered; kept != nil && should.Remembered == nil {
+		return append(out, fmt.Sprintf("the client keeps %s for %d s more, which should not be among the choices", kept.Endpoint, kept.Seconds))
+	}
 	has := byEndpoint(does.Choices)
 	for _, want := range should.Choices {
 		got, found := has[want.Endpoint]

@@ -1,7 +1,9 @@
 package trace
 
 import (
+	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -93,11 +95,11 @@ func TestWalk(t *testing.T) {
 		},
 		{
 			"affinity", func(s *corev1.Service) { s.Spec.SessionAffinity = corev1.ServiceAffinityClientIP }, both,
-			packet("10.244.9.9", vip), Sent, "within the last 10800 seconds keeps its endpoint", 2,
+			packet("10.244.9.9", vip), Sent, "within the last 10800 s keeps its endpoint", 2,
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			way := Walk(elements(web(test.change), endpointSlice(test.nodes...)), agentapi.Site{}, test.packet)
+			way := Walk(Tables{Elements: elements(web(test.change), endpointSlice(test.nodes...))}, test.packet)
 			var steps []string
 			for _, s := range way.Steps {
 				steps = append(steps, s.Check+": "+s.Finding)
@@ -110,24 +112,51 @@ func TestWalk(t *testing.T) {
 	}
 }
 
+func TestSessionAffinityDecides(t *testing.T) {
+	all := elements(web(func(s *corev1.Service) { s.Spec.SessionAffinity = corev1.ServiceAffinityClientIP }), endpointSlice("node1", "node2"))
+	share := all[slices.IndexFunc(all, func(e ruleset.Element) bool { return e.Map == ruleset.AffinityShares })].Chain.N
+	entry := ruleset.Remembered{
+		Client: netip.MustParseAddr("10.244.9.9"), Share: share, Seconds: 77,
+		Endpoint: proxy.Endpoint{Addr: netip.MustParseAddr("10.244.2.1"), Port: 8080},
+	}
+	walk := func(p Packet, remembered ...ruleset.Remembered) Way {
+		return Walk(Tables{Elements: all, Remembered: append([]ruleset.Remembered{}, remembered...)}, p)
+	}
+	for _, to := range []string{vip, balancer, nodePort} { // they share what is remembered
+		way := walk(packet("10.244.9.9", to), entry)
+		if len(way.Choices) != 1 || way.Choices[0].Endpoint != entry.Endpoint || way.Remembered == nil || way.Verdict != Sent {
+			t.Errorf("to %s: %+v", to, way)
+		}
+	}
+	another, elsewhere := entry, entry
+	another.Client, elsewhere.Share = netip.MustParseAddr("10.244.9.8"), share+100
+	way := walk(packet("10.244.9.9", vip), another, elsewhere)
+	if len(way.Choices) != 2 || way.Remembered != nil || !strings.Contains(fmt.Sprint(way.Steps), "not remembered: drawn anew, and then kept for 10800 s") {
+		t.Errorf("not remembered: %+v", way)
+	}
+	if got := strings.Join(Compare(way, walk(packet("10.244.9.9", vip), entry)), "\n"); got != "the client keeps 10.244.2.1:8080 for 77 s more, which should not be among the choices" {
+		t.Errorf("remembered in one of two: %s", got)
+	}
+}
+
 func TestPodsToldByTheirInterface(t *testing.T) {
 	all := elements(web(func(s *corev1.Service) { s.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal }), endpointSlice("node1", "node2"))
 	site := agentapi.Site{PodInterface: "cali*"}
 	p := packet("172.16.0.5", nodePort) // in none of the pods' ranges
-	if way := Walk(all, site, p); len(way.Choices) != 1 {
+	if way := Walk(Tables{Elements: all, Site: site}, p); len(way.Choices) != 1 {
 		t.Errorf("from outside: %v", way.Choices)
 	}
 	p.FromLocalPod = true
-	if way := Walk(all, site, p); len(way.Choices) != 2 {
+	if way := Walk(Tables{Elements: all, Site: site}, p); len(way.Choices) != 2 {
 		t.Errorf("from a pod of this node: %v", way.Choices)
 	}
 	toVIP := packet("172.16.0.5", vip)
 	toVIP.FromLocalPod = true
-	if way := Walk(all, site, toVIP); way.Choices[0].Masqueraded != "" {
+	if way := Walk(Tables{Elements: all, Site: site}, toVIP); way.Choices[0].Masqueraded != "" {
 		t.Errorf("masqueraded: %s", way.Choices[0].Masqueraded)
 	}
 	site.MasqueradeAll = true
-	if way := Walk(all, site, toVIP); !strings.Contains(way.Choices[0].Masqueraded, "--masquerade-all") {
+	if way := Walk(Tables{Elements: all, Site: site}, toVIP); !strings.Contains(way.Choices[0].Masqueraded, "--masquerade-all") {
 		t.Errorf("not masqueraded with --masquerade-all: %q", way.Choices[0].Masqueraded)
 	}
 }
@@ -136,17 +165,17 @@ func TestCompare(t *testing.T) {
 	p := packet("10.244.9.9", vip)
 	right := elements(web(func(*corev1.Service) {}), endpointSlice("node1", "node2"))
 	one := elements(web(func(*corev1.Service) {}), endpointSlice("node1"))
-	should := Walk(right, agentapi.Site{}, p)
+	should := Walk(Tables{Elements: right}, p)
 	if got := Compare(should, should); len(got) > 0 {
 		t.Errorf("differs from itself: %v", got)
 	}
-	if got := strings.Join(Compare(should, Walk(one, agentapi.Site{}, p)), "\n"); got != "endpoint 10.244.2.1:8080 should be among the choices and is not" {
+	if got := strings.Join(Compare(should, Walk(Tables{Elements: one}, p)), "\n"); got != "endpoint 10.244.2.1:8080 should be among the choices and is not" {
 		t.Errorf("one is missing: %s", got)
 	}
-	if got := strings.Join(Compare(Walk(one, agentapi.Site{}, p), should), "\n"); got != "endpoint 10.244.2.1:8080 should not be among the choices and is" {
+	if got := strings.Join(Compare(Walk(Tables{Elements: one}, p), should), "\n"); got != "endpoint 10.244.2.1:8080 should not be among the choices and is" {
 		t.Errorf("one too many: %s", got)
 	}
-	if got := strings.Join(Compare(should, Walk(nil, agentapi.Site{}, p)), "\n"); !strings.HasPrefix(got, "the connection should be sent and is untouched\n") {
+	if got := strings.Join(Compare(should, Walk(Tables{}, p)), "\n"); !strings.HasPrefix(got, "the connection should be sent and is untouched\n") {
 		t.Errorf("without tables: %s", got)
 	}
 	difference := DiffElements(right, one)

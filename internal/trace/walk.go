@@ -1,12 +1,10 @@
 package trace
 
 import (
-	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
 
-	"github.com/servicegroup-dev/servicegroup/internal/agentapi"
 	"github.com/servicegroup-dev/servicegroup/internal/proxy"
 	"github.com/servicegroup-dev/servicegroup/internal/ruleset"
 )
@@ -59,65 +57,21 @@ type Way struct {
 	Choices []Choice `json:"choices,omitempty"`
 	// AffinitySeconds is how long the client keeps its endpoint; 0 if it does not.
 	AffinitySeconds uint32 `json:"affinitySeconds,omitempty"`
-}
-
-// tables are elements, ready to be looked up.
-type tables struct {
-	chains    map[ruleset.Map]map[proxy.Key]ruleset.Chain
-	endpoints map[ruleset.Map]map[proxy.Key][]proxy.Endpoint
-	ranges    map[ruleset.Map][]netip.Prefix
-	// sources are the source ranges of frontends.
-	sources map[proxy.Key][]netip.Prefix
-}
-
-func index(elements []ruleset.Element) *tables {
-	t := &tables{
-		chains: map[ruleset.Map]map[proxy.Key]ruleset.Chain{}, endpoints: map[ruleset.Map]map[proxy.Key][]proxy.Endpoint{},
-		ranges: map[ruleset.Map][]netip.Prefix{}, sources: map[proxy.Key][]netip.Prefix{},
-	}
-	for _, e := range elements {
-		switch e.Map {
-		case ruleset.Endpoints, ruleset.InsideEndpoints:
-			if t.endpoints[e.Map] == nil {
-				t.endpoints[e.Map] = map[proxy.Key][]proxy.Endpoint{}
-			}
-			t.endpoints[e.Map][e.Key] = append(t.endpoints[e.Map][e.Key], e.Endpoint)
-		case ruleset.PodSources, ruleset.InsideSources, ruleset.ServiceRanges:
-			t.ranges[e.Map] = append(t.ranges[e.Map], e.Prefix)
-		case ruleset.SourceRanges:
-			t.sources[e.Key] = append(t.sources[e.Key], e.Prefix)
-		default:
-			if t.chains[e.Map] == nil {
-				t.chains[e.Map] = map[proxy.Key]ruleset.Chain{}
-			}
-			t.chains[e.Map][e.Key] = e.Chain
-		}
-	}
-	return t
-}
-
-func (t *tables) has(m ruleset.Map, key proxy.Key) bool {
-	_, found := t.chains[m][key]
-	return found
-}
-
-func (t *tables) within(m ruleset.Map, addr netip.Addr) bool { return contains(t.ranges[m], addr) }
-
-func contains(ranges []netip.Prefix, addr netip.Addr) bool {
-	return slices.ContainsFunc(ranges, func(p netip.Prefix) bool { return p.Contains(addr) })
+	// Remembered is what decided for the only choice, where session affinity did.
+	Remembered *ruleset.Remembered `json:"remembered,omitempty"`
 }
 
 // walker is one packet on its way.
 type walker struct {
-	*tables
-	site agentapi.Site
-	p    Packet
-	way  Way
+	*index
+	tables Tables
+	p      Packet
+	way    Way
 }
 
-// Walk follows a packet through tables with these elements.
-func Walk(elements []ruleset.Element, site agentapi.Site, p Packet) Way {
-	w := &walker{tables: index(elements), site: site, p: p}
+// Walk follows a packet through tables.
+func Walk(tables Tables, p Packet) Way {
+	w := &walker{index: newIndex(tables.Elements), tables: tables, p: p}
 	chain, found := w.chains[ruleset.Frontends][p.To]
 	if !found {
 		w.refuse()
@@ -172,10 +126,8 @@ func (w *walker) follow(chain ruleset.Chain) {
 		w.note("source range", "%s may come: it is in one of %v", w.p.Source, w.sources[w.p.To])
 		w.next(ruleset.CheckedFrontends, w.stick)
 	case ruleset.Affinity:
-		learn := w.chains[ruleset.AffinityLearners][w.p.To]
-		w.way.AffinitySeconds = learn.N
-		w.note("affinity", "ClientIP: who connected within the last %d seconds keeps its endpoint; others go on", learn.N)
-		w.next(ruleset.AffinityFrontends, w.follow)
+		w.way.AffinitySeconds = w.chains[ruleset.AffinityLearners][w.p.To].N
+		w.recall()
 	case ruleset.Local:
 		w.policy()
 	case ruleset.Pick:
@@ -192,6 +144,35 @@ func (w *walker) follow(chain ruleset.Chain) {
 		w.note("address", "leads to a chain that this version does not know")
 		w.way.Verdict = Untouched
 	}
+}
+
+// recall is chain affinity.
+func (w *walker) recall() {
+	seconds := w.way.AffinitySeconds
+	entry := w.remembered()
+	switch {
+	case entry != nil:
+		w.note("affinity", "ClientIP: remembered for %d s more: goes to %s", entry.Seconds, entry.Endpoint)
+		w.way.Remembered = entry
+		w.send([]Choice{{Endpoint: entry.Endpoint, Share: 1, Masqueraded: w.masqueraded(entry.Endpoint)}})
+		return
+	case w.tables.Remembered != nil:
+		w.note("affinity", "ClientIP: not remembered: drawn anew, and then kept for %d s", seconds)
+	default:
+		w.note("affinity", "ClientIP: who connected within the last %d s keeps its endpoint; others go on", seconds)
+	}
+	w.next(ruleset.AffinityFrontends, w.follow)
+}
+
+// remembered is what decides for the packet's source, nil where nothing does.
+func (w *walker) remembered() *ruleset.Remembered {
+	share, found := w.shares[w.p.To]
+	for _, entry := range w.tables.Remembered {
+		if found && entry.Share == share && entry.Client == w.p.Source {
+			return &entry
+		}
+	}
+	return nil
 }
 
 // next goes on with the frontend's element in another map.
@@ -221,7 +202,7 @@ func (w *walker) policy() {
 }
 
 // isLocalPod says whether the packet comes in by an interface by which pods are told.
-func (w *walker) isLocalPod() bool { return w.site.PodInterface != "" && w.p.FromLocalPod }
+func (w *walker) isLocalPod() bool { return w.tables.Site.PodInterface != "" && w.p.FromLocalPod }
 
 // choose is a pick chain: every slot in use is as likely as the others, to within 0.7 % of itself.
 func (w *walker) choose(m ruleset.Map) {
@@ -235,19 +216,23 @@ func (w *walker) choose(m ruleset.Map) {
 	for _, ep := range slots {
 		count[ep]++
 	}
+	choices := make([]Choice, 0, len(count))
 	for ep, n := range count {
-		w.way.Choices = append(w.way.Choices, Choice{
-			Endpoint: ep, Share: float64(n) / float64(len(slots)), Masqueraded: w.masqueraded(ep),
-		})
+		choices = append(choices, Choice{Endpoint: ep, Share: float64(n) / float64(len(slots)), Masqueraded: w.masqueraded(ep)})
 	}
-	slices.SortFunc(w.way.Choices, func(a, b Choice) int { return cmp.Or(a.Endpoint.Compare(b.Endpoint)) })
+	slices.SortFunc(choices, func(a, b Choice) int { return a.Endpoint.Compare(b.Endpoint) })
 	if len(count) == 1 {
 		w.note("endpoints", "there is one")
 	} else {
 		w.note("endpoints", "one of %d is drawn", len(count))
 	}
-	w.note("masquerade", "%s", masqueradeFinding(w.way.Choices))
-	w.way.Verdict = Sent
+	w.send(choices)
+}
+
+// send is what follows once it is settled which endpoints it may be.
+func (w *walker) send(choices []Choice) {
+	w.note("masquerade", "%s", masqueradeFinding(choices))
+	w.way.Choices, w.way.Verdict = choices, Sent
 }
 
 // masqueraded is chain masquerading for a connection to one endpoint.
@@ -257,9 +242,9 @@ func (w *walker) masqueraded(ep proxy.Endpoint) string {
 		return "the endpoint is the client itself (hairpin)"
 	case w.has(ruleset.VirtualIPs, proxy.Key{Addr: w.p.To.Addr}):
 		switch {
-		case !w.site.MasqueradeAll && w.isLocalPod(), w.within(ruleset.InsideSources, w.p.Source):
+		case !w.tables.Site.MasqueradeAll && w.isLocalPod(), w.within(ruleset.InsideSources, w.p.Source):
 			return ""
-		case w.site.MasqueradeAll:
+		case w.tables.Site.MasqueradeAll:
 			return "the agent masquerades every connection to a virtual IP (--masquerade-all)"
 		}
 		return "the client is outside the pods' ranges"
