@@ -52,9 +52,9 @@ type Agent struct {
 	ranges   ruleset.Ranges
 	// nodePorts says which addresses of the node answer on NodePorts.
 	nodePorts nodePorts
-	// disputed and ignored are what was logged, so that it is logged once.
+	// disputed are the conflicts that were logged, so that each is logged once.
 	disputed map[proxy.Key]types.NamespacedName
-	ignored  map[types.NamespacedName]int
+	ignored  *ignored
 }
 
 // New returns an Agent that does nothing yet.
@@ -74,7 +74,8 @@ func New(options Options) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &Agent{options: options, watcher: w, metrics: m, nodePorts: nodePorts, ignored: map[types.NamespacedName]int{}, disputed: map[proxy.Key]types.NamespacedName{}}
+	a := &Agent{options: options, watcher: w, metrics: m, nodePorts: nodePorts, disputed: map[proxy.Key]types.NamespacedName{}}
+	a.ignored = newIgnored(options.Log, m.ignored, w.mark)
 	a.listeners = listeners{log: options.Log, mark: w.mark, left: map[types.NamespacedName][]proxy.Key{}}
 	a.checks = newHealthChecks(a.health.healthy)
 	a.reports = newReporter(&options)
@@ -114,7 +115,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err := errors.Join(serveLocal(ctx, dumpSocket, a.believe), serveLocal(ctx, connectionsSocket, a.answerConnections)); err != nil {
 		return err
 	}
-	if !a.watcher.start(ctx.Done()) {
+	if !a.watcher.start(ctx) {
 		return nil
 	}
 	if a.options.LeaseNamespace != "" {
@@ -209,19 +210,11 @@ func (a *Agent) sync() error {
 	taken := a.watcher.take()
 	a.listeners.forget()
 	full := a.state == nil
-	names := slices.Collect(maps.Keys(taken.services))
-	var ranges *ruleset.Ranges
-	if full || taken.node {
-		changed, err := a.lookAtNode()
-		if err != nil {
-			return err
-		}
-		if full || changed {
-			names = a.watcher.addAll(names)
-			ranges = &a.ranges
-		}
+	var result ruleset.Result
+	names, ranges, err := a.chooseWork(full, taken)
+	if err == nil {
+		result, err = a.programCounted(full, names, ranges)
 	}
-	result, err := a.programCounted(full, names, ranges)
 	if err != nil {
 		return err
 	}
@@ -241,6 +234,20 @@ func (a *Agent) sync() error {
 	return nil
 }
 
+// chooseWork returns the Services to build, and the ranges if they are to be written: what changed, and
+// everything if the agent looks anew or the node has changed in what matters.
+func (a *Agent) chooseWork(full bool, taken changes) ([]types.NamespacedName, *ruleset.Ranges, error) {
+	names := slices.Collect(maps.Keys(taken.services))
+	if !full && !taken.node {
+		return names, nil, nil
+	}
+	changed, err := a.lookAtNode()
+	if err != nil || !full && !changed {
+		return names, nil, err
+	}
+	return a.watcher.addAll(names), &a.ranges, nil
+}
+
 // lookAtNode reads the node anew and says whether something changed that every Service depends on.
 func (a *Agent) lookAtNode() (bool, error) {
 	object, err := a.watcher.nodeObject(a.options.NodeName)
@@ -255,7 +262,8 @@ func (a *Agent) lookAtNode() (bool, error) {
 	node := proxy.NodeOf(a.options.NodeName, object)
 	node.NodePortAddresses = a.nodePorts.compute(node.NodePortAddresses, local)
 	node.ExternalIPs = a.options.Mode == ModeAll
-	ranges := computeRanges(&a.options, object, a.watcher.serviceRanges())
+	node.ServiceCIDRs = a.watcher.serviceRanges()
+	ranges := computeRanges(&a.options, object, node.ServiceCIDRs)
 	changed := !reflect.DeepEqual(node, a.node) || !reflect.DeepEqual(ranges, a.ranges)
 	a.node, a.ranges = node, ranges
 	return changed, nil

@@ -1,8 +1,10 @@
 package node
 
 import (
+	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-logr/logr/funcr"
 	"github.com/prometheus/client_golang/prometheus"
@@ -11,41 +13,115 @@ import (
 	"github.com/servicegroup-dev/servicegroup/internal/proxy"
 )
 
-// TestIgnoredEndpointsAreCountedAndLoggedOnce takes the addresses that proxy.Build leaves out.
-func TestIgnoredEndpointsAreCountedAndLoggedOnce(t *testing.T) {
-	registry := prometheus.NewRegistry()
-	m, err := newMetrics(registry, ModeGroups)
+// ignoredBed counts and logs as the agent does.
+type ignoredBed struct {
+	*ignored
+	registry *prometheus.Registry
+	lines    []string
+}
+
+func newIgnoredBed(t *testing.T) *ignoredBed {
+	t.Helper()
+	b := &ignoredBed{registry: prometheus.NewRegistry()}
+	m, err := newMetrics(b.registry, ModeGroups)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ignored := func() float64 {
-		families, err := registry.Gather()
-		if err != nil {
-			t.Fatal(err)
+	log := funcr.New(func(_, args string) { b.lines = append(b.lines, args) }, funcr.Options{})
+	b.ignored = newIgnored(log, m.ignored, func(...types.NamespacedName) {})
+	return b
+}
+
+// counted is the metric: reasons that are not 0, with their number.
+func (b *ignoredBed) counted(t *testing.T) string {
+	t.Helper()
+	families, err := b.registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for _, family := range families {
+		if family.GetName() != "servicegroup_agent_ignored_endpoints" {
+			continue
 		}
-		for _, family := range families {
-			if family.GetName() == "servicegroup_agent_ignored_endpoints" {
-				return family.GetMetric()[0].GetGauge().GetValue()
+		if n := len(family.GetMetric()); n != len(proxy.Reasons()) {
+			t.Errorf("the metric has %d reasons, want all %d from the start", n, len(proxy.Reasons()))
+		}
+		for _, m := range family.GetMetric() {
+			if value := m.GetGauge().GetValue(); value != 0 {
+				out = append(out, fmt.Sprintf("%s=%v", m.GetLabel()[0].GetValue(), value))
 			}
 		}
-		return -1
 	}
-	var lines []string
-	log := funcr.New(func(_, args string) { lines = append(lines, args) }, funcr.Options{})
-	a := &Agent{metrics: m, ignored: map[types.NamespacedName]int{}, options: Options{Log: log}}
-	name := types.NamespacedName{Namespace: "default", Name: "web"}
-	bad := &proxy.Service{Ignored: []string{"127.0.0.1", "169.254.169.254"}}
+	return strings.Join(out, " ")
+}
+
+func TestIgnoredEndpointsAreCountedAndLoggedOnce(t *testing.T) {
+	b := newIgnoredBed(t)
+	web, db := types.NamespacedName{Namespace: "default", Name: "web"}, types.NamespacedName{Namespace: "default", Name: "db"}
+	loopback, linkLocal := proxy.Ignored{Address: "127.0.0.1", Reason: proxy.NoPodAddress}, proxy.Ignored{Address: "169.254.169.254", Reason: proxy.NoPodAddress}
+	vip := proxy.Ignored{Address: "10.96.0.1", Reason: proxy.VirtualIP}
+	var many []proxy.Ignored
+	for i := range 2 * maxTold {
+		many = append(many, proxy.Ignored{Address: fmt.Sprintf("239.0.0.%02d", i), Reason: proxy.NoPodAddress})
+	}
 	for i, step := range []struct {
-		service *proxy.Service
-		count   float64
-		lines   int
-	}{{bad, 2, 1}, {bad, 2, 1}, {&proxy.Service{}, 0, 1}, {bad, 2, 2}, {nil, 0, 2}} {
-		a.noteIgnored(name, step.service)
-		if got := ignored(); got != step.count || len(lines) != step.lines {
-			t.Errorf("step %d: %v addresses and %d lines, want %v and %d", i, got, len(lines), step.count, step.lines)
+		name types.NamespacedName
+		next []proxy.Ignored
+		// counted is the metric afterwards; logged is in the line that the step adds, "" if it adds none.
+		counted, logged string
+	}{
+		{web, []proxy.Ignored{loopback, linkLocal}, "address=2", "169.254.169.254 (address)"},
+		{web, []proxy.Ignored{loopback, linkLocal}, "address=2", ""},
+		{db, []proxy.Ignored{vip}, "address=2 virtual-ip=1", "10.96.0.1 (virtual-ip)"},
+		{web, []proxy.Ignored{loopback}, "address=1 virtual-ip=1", ""},
+		{web, []proxy.Ignored{loopback, vip}, "address=1 virtual-ip=2", "10.96.0.1 (virtual-ip)"},
+		{web, nil, "virtual-ip=1", ""},
+		{db, nil, "", ""},
+		{db, many, "address=20", `"more"=10`},
+	} {
+		before := len(b.lines)
+		b.note(step.name, step.next)
+		if got := b.counted(t); got != step.counted {
+			t.Errorf("step %d: counted %q, want %q", i, got, step.counted)
+		}
+		added := strings.Join(b.lines[before:], "\n")
+		if (added == "") != (step.logged == "") || !strings.Contains(added, step.logged) || strings.Contains(added, "\n") {
+			t.Errorf("step %d: logged %q, want a line with %q", i, added, step.logged)
 		}
 	}
-	if !strings.Contains(lines[0], "169.254.169.254") {
-		t.Errorf("the line %q does not name the address", lines[0])
+	if strings.Contains(b.lines[2], "127.0.0.1") {
+		t.Errorf("an address is logged again with another: %s", b.lines[2])
+	}
+}
+
+// TestStraySlicesCountOnceTheyStay: slices and their Service come and go one after the other.
+func TestStraySlicesCountOnceTheyStay(t *testing.T) {
+	b := newIgnoredBed(t)
+	name := types.NamespacedName{Namespace: "default", Name: "web"}
+	stray := []proxy.Ignored{{Address: "10.244.0.66", Reason: proxy.NotOurService}}
+	expect := func(what, counted string, lines int) {
+		t.Helper()
+		if got := b.counted(t); got != counted || len(b.lines) != lines {
+			t.Errorf("%s: counted %q and logged %q, want %q and %d lines", what, got, b.lines, counted, lines)
+		}
+	}
+	b.noteStrays(name, stray)
+	expect("at first", "", 0)
+	b.note(name, nil)
+	expect("when the Service came", "", 0)
+	b.noteStrays(name, stray)
+	b.noteStrays(name, nil)
+	expect("when the slices went", "", 0)
+	b.noteStrays(name, stray)
+	b.since[name] = time.Now().Add(-strayPause)
+	b.noteStrays(name, stray)
+	expect("after a while", "service=1", 1)
+	b.noteStrays(name, stray)
+	expect("at the next change", "service=1", 1)
+	b.noteStrays(name, nil)
+	expect("when they went after all", "", 1)
+	if len(b.of)+len(b.since) > 0 {
+		t.Errorf("kept: %v, %v", b.of, b.since)
 	}
 }

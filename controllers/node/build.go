@@ -17,6 +17,7 @@ func (a *Agent) build(names []types.NamespacedName) (map[types.NamespacedName]*p
 	workers := min(runtime.GOMAXPROCS(0), 1+len(names)/buildsPerWorker)
 	errs := make([]error, workers)
 	left := make([][]proxy.Key, len(names))
+	strays := make([][]proxy.Ignored, len(names))
 	var wait sync.WaitGroup
 	for w := range workers {
 		wait.Go(func() {
@@ -30,6 +31,8 @@ func (a *Agent) build(names []types.NamespacedName) (map[types.NamespacedName]*p
 					one := proxy.Build(service, endpointSlices, a.node)
 					left[i] = a.leaveToListeners(names[i], &one)
 					built[i] = &one
+				} else {
+					strays[i] = a.watcher.strays(names[i])
 				}
 				if a.counts != nil {
 					a.counts.note(names[i], service, endpointSlices, built[i])
@@ -44,7 +47,11 @@ func (a *Agent) build(names []types.NamespacedName) (map[types.NamespacedName]*p
 	out := make(map[types.NamespacedName]*proxy.Service, len(names))
 	for i, name := range names {
 		out[name] = built[i]
-		a.noteIgnored(name, built[i])
+		if built[i] != nil {
+			a.ignored.note(name, built[i].Ignored)
+		} else {
+			a.ignored.noteStrays(name, strays[i])
+		}
 		a.metrics.collisions.Add(float64(a.listeners.leave(name, left[i])))
 	}
 	return out, nil
@@ -62,21 +69,5 @@ func (a *Agent) answerHealthChecks(services map[types.NamespacedName]*proxy.Serv
 		if err := a.checks.set(name, service.HealthCheckNodePort, service.LocalReady); err != nil {
 			a.options.Log.Error(err, "Load balancers cannot tell whether this node has endpoints", "service", name)
 		}
-	}
-}
-
-// noteIgnored logs, when their number changes, that endpoints of a Service were left out.
-func (a *Agent) noteIgnored(name types.NamespacedName, service *proxy.Service) {
-	var addresses []string
-	if service != nil {
-		addresses = service.Ignored
-	}
-	before := a.ignored[name]
-	if a.ignored[name] = len(addresses); len(addresses) == 0 {
-		delete(a.ignored, name)
-	}
-	a.metrics.ignored.Add(float64(len(addresses) - before))
-	if len(addresses) > before {
-		a.options.Log.Info("Endpoint addresses left out: they are not addresses of pods", "service", name, "addresses", addresses)
 	}
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/servicegroup-dev/servicegroup/internal/proxy"
 	"github.com/servicegroup-dev/servicegroup/internal/ruleset"
 )
 
@@ -17,7 +18,7 @@ type metrics struct {
 	repairs     prometheus.Counter
 	elements    *prometheus.CounterVec
 	services    prometheus.Gauge
-	ignored     prometheus.Gauge
+	ignored     *prometheus.GaugeVec
 	collisions  prometheus.Gauge
 	conflicts   prometheus.Gauge
 	staleFlows  prometheus.Counter
@@ -47,15 +48,21 @@ func newMetrics(registerer prometheus.Registerer, mode Mode) (*metrics, error) {
 			Help:    "Time from the change of a pod to the commit of its endpoints in the kernel.",
 			Buckets: programmingBuckets(),
 		}),
-		failures:   prometheus.NewCounter(counter("sync_failures_total", "Syncs that failed and were followed by a look at everything.")),
-		repairs:    prometheus.NewCounter(counter("repairs_total", "How often the tables were looked at because somebody else changed them.")),
-		elements:   prometheus.NewCounterVec(counter("elements_written_total", "Map elements written to the kernel; operation is add or delete."), []string{"operation"}),
-		services:   gauge("services", "Services that are programmed."),
-		ignored:    gauge("ignored_endpoints", "Endpoint addresses that were left out because they are not addresses of pods."),
+		failures: prometheus.NewCounter(counter("sync_failures_total", "Syncs that failed and were followed by a look at everything.")),
+		repairs:  prometheus.NewCounter(counter("repairs_total", "How often the tables were looked at because somebody else changed them.")),
+		elements: prometheus.NewCounterVec(counter("elements_written_total", "Map elements written to the kernel; operation is add or delete."), []string{"operation"}),
+		services: gauge("services", "Services that are programmed."),
+		ignored: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Namespace: namespace, Subsystem: subsystem, Name: "ignored_endpoints",
+			Help: "Endpoint addresses that are left out; reason is address, duplicate, family, port, service or virtual-ip.",
+		}, []string{"reason"}),
 		collisions: gauge("nodeport_collisions", "NodePorts that are left to a process of the node that listens on them, by address."),
 		conflicts:  gauge("conflicting_services", "Services of which a frontend is left out because another Service has it already."),
 		staleFlows: prometheus.NewCounter(counter("stale_udp_flows_deleted_total", "UDP flows that were ended because their endpoint left.")),
 		lastSynced: gauge("last_sync_timestamp_seconds", "When the last sync succeeded, in seconds since 1970."),
+	}
+	for _, reason := range proxy.Reasons() {
+		m.ignored.WithLabelValues(string(reason)) // there from the start, at 0
 	}
 	collectors := []prometheus.Collector{
 		m.duration, m.programming, m.failures, m.repairs, m.elements, m.services, m.ignored, m.collisions, m.conflicts, m.staleFlows, m.lastSynced,

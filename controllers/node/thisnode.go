@@ -2,7 +2,6 @@ package node
 
 import (
 	"net/netip"
-	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -13,8 +12,11 @@ import (
 // or it is not known which these are, no source is masqueraded on its way to a virtual IP for being
 // outside, unless the interface says so.
 func computeRanges(o *Options, object *corev1.Node, services []netip.Prefix) ruleset.Ranges {
-	ranges := ruleset.Ranges{Services: services}
-	slices.SortFunc(ranges.Services, func(x, y netip.Prefix) int { return x.Addr().Compare(y.Addr()) })
+	ranges := ruleset.Ranges{}
+	if o.Mode == ModeAll {
+		// Without every Service there is no telling which addresses nobody has.
+		ranges.Services = services
+	}
 	switch o.DetectLocal {
 	case DetectClusterCIDR:
 		ranges.Pods = o.ClusterCIDRs

@@ -1,15 +1,15 @@
 package node
 
 import (
+	"context"
 	"fmt"
-	"net/netip"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
-	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
@@ -31,8 +31,10 @@ type watcher struct {
 	services     cache.SharedIndexInformer
 	slices       cache.SharedIndexInformer
 	node         cache.SharedIndexInformer
-	serviceCIDRs cache.SharedIndexInformer // nil unless the agent serves every Service
+	serviceCIDRs cache.SharedIndexInformer // nil where the API server has none
 	factories    []informers.SharedInformerFactory
+	client       kubernetes.Interface
+	log          logr.Logger
 	// started is when the watcher was made: what was triggered before it says nothing about the agent.
 	started time.Time
 
@@ -56,6 +58,8 @@ type changes struct {
 func newWatcher(o *Options) (*watcher, error) {
 	w := &watcher{
 		mode:    o.Mode,
+		client:  o.Client,
+		log:     o.Log,
 		changed: changes{services: map[types.NamespacedName]struct{}{}},
 		wake:    make(chan struct{}, 1),
 	}
@@ -74,10 +78,6 @@ func newWatcher(o *Options) (*watcher, error) {
 	w.started = time.Now()
 	if _, err := w.slices.AddEventHandler(w.triggerHandler()); err != nil {
 		return nil, fmt.Errorf("watching: %w", err)
-	}
-	if o.Mode == ModeAll && servesServiceCIDRs(o.Client) {
-		w.serviceCIDRs = w.factory(o.Client, selectLabels("")).Networking().V1().ServiceCIDRs().Informer()
-		handlers[w.serviceCIDRs] = func(any) { w.markNode() }
 	}
 	if err := w.slices.AddIndexers(cache.Indexers{byService: indexByService}); err != nil {
 		return nil, fmt.Errorf("indexing EndpointSlices: %w", err)
@@ -106,21 +106,17 @@ func selectName(name string) func(*metav1.ListOptions) {
 	}
 }
 
-// servesServiceCIDRs says whether the API server has ServiceCIDR objects (Kubernetes 1.33 and newer).
-// Without them, addresses that no Service has are not told from others.
-func servesServiceCIDRs(client kubernetes.Interface) bool {
-	list, err := client.Discovery().ServerResourcesForGroupVersion(networkingv1.SchemeGroupVersion.String())
-	return err == nil && slices.ContainsFunc(list.APIResources, func(r metav1.APIResource) bool { return r.Name == "servicecidrs" })
-}
-
-// start watches until stop is closed, and returns when everything there is has been seen, or false
-// when stop was closed before.
-func (w *watcher) start(stop <-chan struct{}) bool {
-	for _, f := range w.factories {
-		f.Start(stop)
+// start watches until ctx ends, and returns when everything there is has been seen, or false when ctx
+// ended before.
+func (w *watcher) start(ctx context.Context) bool {
+	if !w.watchServiceCIDRs(ctx) {
+		return false
 	}
 	for _, f := range w.factories {
-		for _, synced := range f.WaitForCacheSync(stop) {
+		f.Start(ctx.Done())
+	}
+	for _, f := range w.factories {
+		for _, synced := range f.WaitForCacheSync(ctx.Done()) {
 			if !synced {
 				return false
 			}
@@ -282,22 +278,6 @@ func (w *watcher) addAll(names []types.NamespacedName) []types.NamespacedName {
 	}
 	slices.SortFunc(names, ruleset.CompareNames)
 	return slices.Compact(names)
-}
-
-// serviceRanges returns the ranges of virtual IPs, none where the agent does not need them.
-func (w *watcher) serviceRanges() []netip.Prefix {
-	if w.serviceCIDRs == nil {
-		return nil
-	}
-	var out []netip.Prefix
-	for _, obj := range w.serviceCIDRs.GetIndexer().List() {
-		for _, cidr := range obj.(*networkingv1.ServiceCIDR).Spec.CIDRs {
-			if prefix, err := netip.ParsePrefix(cidr); err == nil {
-				out = append(out, prefix)
-			}
-		}
-	}
-	return out
 }
 
 // nodeObject returns the Node, nil as long as there is none.

@@ -4,7 +4,8 @@
 //	kubectl get services,endpointslices -A -o yaml > bug.yaml
 //	go run ./hack/ruleset-dump -node node1 -node-address 192.168.0.1 bug.yaml
 //
-// Every Service in the files is taken, whatever proxy it is meant for. It needs nft.
+// Every Service in the files is taken, whatever proxy it is meant for. Endpoints in the ranges of ServiceCIDRs
+// in the files are left out, as the agent does. It needs nft.
 package main
 
 import (
@@ -20,6 +21,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -85,6 +87,8 @@ func program(out io.Writer, services map[types.NamespacedName]*proxy.Service) er
 type objects struct {
 	services map[types.NamespacedName]*corev1.Service
 	slices   map[types.NamespacedName][]*discoveryv1.EndpointSlice
+	// serviceCIDRs are the ranges of virtual IPs.
+	serviceCIDRs []netip.Prefix
 }
 
 func (o *objects) readFiles(paths []string) error {
@@ -143,11 +147,24 @@ func (o *objects) add(object *unstructured.Unstructured) error {
 		}
 		name := types.NamespacedName{Namespace: slice.Namespace, Name: slice.Labels[discoveryv1.LabelServiceName]}
 		o.slices[name] = append(o.slices[name], slice)
+	case "ServiceCIDR":
+		ranges := &networkingv1.ServiceCIDR{}
+		if err := convert(object.Object, ranges); err != nil {
+			return fmt.Errorf("reading ServiceCIDR %s: %w", object.GetName(), err)
+		}
+		for _, text := range ranges.Spec.CIDRs {
+			prefix, err := netip.ParsePrefix(text)
+			if err != nil {
+				return fmt.Errorf("reading ServiceCIDR %s: %w", object.GetName(), err)
+			}
+			o.serviceCIDRs = append(o.serviceCIDRs, prefix)
+		}
 	}
 	return nil
 }
 
 func (o *objects) build(node proxy.Node) map[types.NamespacedName]*proxy.Service {
+	node.ServiceCIDRs = o.serviceCIDRs
 	out := map[types.NamespacedName]*proxy.Service{}
 	for name, service := range o.services {
 		built := proxy.Build(service, o.slices[name], node)

@@ -27,7 +27,12 @@ items:
   metadata: {name: web-1, namespace: default, labels: {kubernetes.io/service-name: web}}
   addressType: IPv4
   ports: [{name: http, port: 8080, protocol: TCP}]
-  endpoints: [{addresses: [10.244.0.1]}, {addresses: [10.244.0.2]}]
+  endpoints: [{addresses: [10.244.0.1]}, {addresses: [10.244.0.2]}, {addresses: [10.96.0.21]}]
+---
+apiVersion: networking.k8s.io/v1
+kind: ServiceCIDR
+metadata: {name: kubernetes}
+spec: {cidrs: [10.96.0.0/12]}
 ---
 apiVersion: v1
 kind: ConfigMap

@@ -44,7 +44,7 @@ func Build(service *corev1.Service, endpointSlices []*discoveryv1.EndpointSlice,
 	b.out.Frontends = slices.CompactFunc(b.out.Frontends, func(x, y Frontend) bool { return x.Key == y.Key })
 	b.out.LocalEndpoints = sortedUnique(b.out.LocalEndpoints, netip.Addr.Compare)
 	b.out.LocalReady = len(sortedUnique(b.localReady, netip.Addr.Compare))
-	b.out.Ignored = sortedUnique(b.out.Ignored, strings.Compare)
+	b.out.Ignored = sortedUnique(b.out.Ignored, Ignored.Compare)
 	return b.out
 }
 
@@ -191,7 +191,9 @@ func (b *builder) sourceRanges(addr netip.Addr) []netip.Prefix {
 	return out
 }
 
-func (b *builder) ignore(address string) { b.out.Ignored = append(b.out.Ignored, address) }
+func (b *builder) ignore(address string, reason Reason) {
+	b.out.Ignored = append(b.out.Ignored, Ignored{Address: address, Reason: reason})
+}
 
 func sortedUnique[T comparable](list []T, compare func(T, T) int) []T {
 	slices.SortFunc(list, compare)

@@ -215,22 +215,6 @@ func TestEndpointsOfAFrontend(t *testing.T) {
 	}
 }
 
-func TestAddressesThatAreNoPodsAreLeftOut(t *testing.T) {
-	bad := []string{"127.0.0.1", "169.254.169.254", "224.0.0.1", "0.0.0.0", "255.255.255.255", "fd00::1", "::ffff:10.244.0.9", "nonsense"}
-	var endpoints []endpoint
-	for _, address := range append(bad, "10.244.0.1") {
-		endpoints = append(endpoints, ready(address, "node1"))
-	}
-	got := Build(web(), []*discoveryv1.EndpointSlice{slice(endpoints...)}, thisNode())
-	if chosen := last(got.Frontends[0].Endpoints); chosen != "1" {
-		t.Errorf("endpoints %q, want 1", chosen)
-	}
-	slices.Sort(bad)
-	if !slices.Equal(got.Ignored, bad) {
-		t.Errorf("ignored %v, want %v", got.Ignored, bad)
-	}
-}
-
 func TestTheFirstAddressOfAnEndpointCounts(t *testing.T) {
 	several := slice(ready("10.244.0.1", "node1"))
 	several.Endpoints[0].Addresses = append(several.Endpoints[0].Addresses, "10.244.0.2", "127.0.0.1")

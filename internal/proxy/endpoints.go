@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 
@@ -15,6 +16,8 @@ type candidate struct {
 	local              bool
 	hintNodes          []discoveryv1.ForNode
 	hintZones          []discoveryv1.ForZone
+	// slice is the place of its slice among the Service's.
+	slice int
 }
 
 // choice is the endpoints of one Service port under both traffic policies.
@@ -34,7 +37,7 @@ func (b *builder) computeCandidates(out []candidate, portName string, protocol P
 		most += len(slice.Endpoints)
 	}
 	out = slices.Grow(out, most)
-	for _, slice := range b.slices {
+	for n, slice := range b.slices {
 		if ipv4 != (slice.AddressType == discoveryv1.AddressTypeIPv4) {
 			continue
 		}
@@ -44,6 +47,7 @@ func (b *builder) computeCandidates(out []candidate, portName string, protocol P
 		}
 		for i := range slice.Endpoints {
 			if c, ok := b.computeCandidate(&slice.Endpoints[i], port, ipv4); ok {
+				c.slice = n
 				out = append(out, c)
 			}
 		}
@@ -52,9 +56,15 @@ func (b *builder) computeCandidates(out []candidate, portName string, protocol P
 		if order := x.Compare(y.Endpoint); order != 0 {
 			return order
 		}
-		return rank(x) - rank(y)
+		return cmp.Or(rank(x)-rank(y), x.slice-y.slice)
 	})
-	return slices.CompactFunc(out, func(x, y candidate) bool { return x.Endpoint == y.Endpoint })
+	return slices.CompactFunc(out, func(x, y candidate) bool {
+		same := x.Endpoint == y.Endpoint
+		if same && x.slice == y.slice {
+			b.ignore(x.Addr.String(), DuplicateAddress)
+		}
+		return same
+	})
 }
 
 // rank orders entries for one address: the one to keep first.
@@ -72,9 +82,9 @@ func (b *builder) computeCandidate(ep *discoveryv1.Endpoint, port uint16, ipv4 b
 	if len(ep.Addresses) == 0 {
 		return candidate{}, false
 	}
-	addr, err := netip.ParseAddr(ep.Addresses[0])
-	if err != nil || addr.Is4() != ipv4 || !routable(addr) {
-		b.ignore(ep.Addresses[0])
+	addr, _ := netip.ParseAddr(ep.Addresses[0]) // not valid where it is no address
+	if reason := computeReason(addr, port, ipv4, b.node.ServiceCIDRs); reason != "" {
+		b.ignore(ep.Addresses[0], reason)
 		return candidate{}, false
 	}
 	terminating := ep.Conditions.Terminating != nil && *ep.Conditions.Terminating
@@ -91,24 +101,19 @@ func (b *builder) computeCandidate(ep *discoveryv1.Endpoint, port uint16, ipv4 b
 	return c, true
 }
 
-// routable says whether traffic to an endpoint address stays with pods. Anybody who may write
-// EndpointSlices could otherwise reach the node's own services (CVE-2021-25737).
-func routable(addr netip.Addr) bool {
-	return !addr.IsLoopback() && !addr.IsLinkLocalUnicast() && !addr.IsMulticast() && !addr.IsUnspecified() &&
-		!addr.Is4In6() && addr.Zone() == "" && addr != netip.AddrFrom4([4]byte{255, 255, 255, 255})
-}
-
-func slicePort(slice *discoveryv1.EndpointSlice, name string, protocol Protocol) (uint16, bool) {
+// slicePort says whether a slice has the port, and its number, 0 if that is none to connect to.
+func slicePort(slice *discoveryv1.EndpointSlice, name string, protocol Protocol) (number uint16, found bool) {
 	for i := range slice.Ports {
 		p := &slice.Ports[i]
-		if p.Port == nil || *p.Port < 1 || *p.Port > 65535 {
+		if (p.Name != nil || name != "") && (p.Name == nil || *p.Name != name) || slicePortProtocol(p) != protocol {
 			continue
 		}
-		if (p.Name == nil && name == "" || p.Name != nil && *p.Name == name) && slicePortProtocol(p) == protocol {
+		if p.Port != nil && *p.Port > 0 && *p.Port <= 65535 {
 			return uint16(*p.Port), true
 		}
+		found = true
 	}
-	return 0, false
+	return 0, found
 }
 
 func slicePortProtocol(p *discoveryv1.EndpointPort) Protocol {

@@ -186,9 +186,8 @@ type Service struct {
 	// check asks for.
 	LocalReady int
 
-	// Ignored are the endpoint addresses that were left out because traffic to them could leave
-	// the cluster's pods: loopback, link-local, multicast and unspecified addresses.
-	Ignored []string
+	// Ignored are the endpoint addresses that were left out, sorted, once for each reason.
+	Ignored []Ignored
 }
 
 // Node is what is known of the node the proxy runs on.
@@ -200,4 +199,6 @@ type Node struct {
 	// ExternalIPs says whether spec.externalIPs are served. Whoever may write Services can take over
 	// any address with them (CVE-2020-8554), so this is for clusters whose proxy does so already.
 	ExternalIPs bool `json:"externalIPs,omitempty"`
+	// ServiceCIDRs are the ranges of all virtual IPs, as far as they are known.
+	ServiceCIDRs []netip.Prefix `json:"serviceCIDRs,omitempty"`
 }

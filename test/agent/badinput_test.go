@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/netip"
@@ -9,9 +10,12 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/servicegroup-dev/servicegroup/internal/lab"
+	"github.com/servicegroup-dev/servicegroup/internal/proxy"
 )
 
 // metric reads a metric without labels.
@@ -48,6 +52,95 @@ func (b *bed) awaitMetric(t *testing.T, name string, want float64) {
 		}
 		return nil
 	})
+}
+
+func (b *bed) awaitIgnored(t *testing.T, reason proxy.Reason, want float64) {
+	t.Helper()
+	b.awaitMetric(t, fmt.Sprintf("servicegroup_agent_ignored_endpoints{reason=%q}", reason), want)
+}
+
+// forge adds a slice to a Service, for the agent to serve.
+func (b *bed) forge(t *testing.T, service, name string, change func(*discoveryv1.EndpointSlice), endpoints ...netip.Addr) {
+	t.Helper()
+	slice := sliceOf(service, endpoints)
+	slice.Name = name
+	change(slice)
+	api := b.Kubernetes.DiscoveryV1().EndpointSlices("default")
+	if _, err := api.Create(t.Context(), slice, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = api.Delete(context.Background(), name, metav1.DeleteOptions{}) })
+}
+
+// TestBadEndpointsAreCountedAndTheRestIsServed forges what the API server lets through: each client gets an
+// answer from the pods, whatever else is in the slices. What it refuses is in proxy.TestBadEndpointsAreLeftOut.
+func TestBadEndpointsAreCountedAndTheRestIsServed(t *testing.T) {
+	for _, mode := range []string{"groups", "all"} {
+		t.Run(mode, func(t *testing.T) { testBadEndpoints(t, requireBed(t), mode) })
+	}
+}
+
+func testBadEndpoints(t *testing.T, b *bed, mode string) {
+	pods := b.pods(t, "good-"+mode, 1)
+	other := b.serviceOf(t, "other-"+mode, func(*corev1.Service) {}, addresses(pods)...)
+	vip, unallocated, multicast := netip.MustParseAddr(other.Spec.ClusterIP), netip.MustParseAddr("10.111.255.250"), netip.MustParseAddr("239.1.2.3")
+	service := b.serviceOf(t, "bad-"+mode, func(*corev1.Service) {}, pods[0].IPv4, vip, unallocated, multicast, pods[0].IPv4)
+	spare := netip.MustParseAddr("10.244.200.9")
+	for name, port := range map[string]*int32{"port-nil": nil, "port-0": ptr.To[int32](0)} {
+		b.forge(t, service.Name, name, func(s *discoveryv1.EndpointSlice) { s.Ports[0].Port = port }, spare)
+	}
+	agent := b.startAgent(t, "--mode="+mode)
+	for reason, want := range map[proxy.Reason]float64{
+		proxy.VirtualIP: 2, proxy.NoPodAddress: 1, proxy.DuplicateAddress: 1, proxy.NoPort: 1, proxy.OtherFamily: 0, proxy.NotOurService: 0,
+	} {
+		b.awaitIgnored(t, reason, want)
+	}
+	b.awaitEndpoints(t, service.Spec.ClusterIP, addresses(pods))
+	if tally := b.node.Tally(t.Context(), "tcp", service.Spec.ClusterIP+":80", 50); tally.Failed > 0 {
+		t.Errorf("%d of 50 connections failed: %v", tally.Failed, tally.Errors)
+	}
+	b.setEndpoints(t, service.Name, vip, spare) // a change does not log it again
+	b.awaitEndpoints(t, service.Spec.ClusterIP, []netip.Addr{spare})
+	requireOneLine(t, agent, vip.String()+" (virtual-ip)")
+	b.setEndpoints(t, service.Name, spare)
+	b.awaitIgnored(t, proxy.VirtualIP, 0)
+}
+
+// TestAVirtualIPIsKnownByItsRange: an address that is an endpoint is left out as soon as it is in a range of
+// Services, and served again afterwards.
+func TestAVirtualIPIsKnownByItsRange(t *testing.T) {
+	b := requireBed(t)
+	endpoints := []netip.Addr{netip.MustParseAddr("10.113.0.1"), netip.MustParseAddr("10.244.200.1")}
+	service := b.serviceOf(t, "ranged", func(*corev1.Service) {}, endpoints...)
+	b.startAgent(t)
+	b.awaitEndpoints(t, service.Spec.ClusterIP, endpoints)
+	b.addServiceCIDR(t, "later", "10.113.0.0/24")
+	b.awaitEndpoints(t, service.Spec.ClusterIP, endpoints[1:])
+	b.awaitIgnored(t, proxy.VirtualIP, 1)
+	if err := b.Kubernetes.NetworkingV1().ServiceCIDRs().Delete(t.Context(), "later", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	b.awaitEndpoints(t, service.Spec.ClusterIP, endpoints)
+	b.awaitIgnored(t, proxy.VirtualIP, 0)
+}
+
+// TestASliceOfAnothersServiceIsCounted: our label on a slice does not make its Service ours, nor what it lists.
+func TestASliceOfAnothersServiceIsCounted(t *testing.T) {
+	b := requireBed(t)
+	own, forged := netip.MustParseAddr("10.244.200.1"), netip.MustParseAddr("10.244.200.66")
+	ours := b.serviceOf(t, "ours", func(*corev1.Service) {}, own)
+	victim := b.serviceOf(t, "victim", func(s *corev1.Service) { s.Labels = nil }, forged) // its slice has our label
+	agent := b.startAgent(t)
+	b.awaitIgnored(t, proxy.NotOurService, 1)
+	b.setEndpoints(t, "victim", forged, own)
+	b.awaitIgnored(t, proxy.NotOurService, 2)
+	b.awaitEndpoints(t, ours.Spec.ClusterIP, []netip.Addr{own})
+	if got := b.programmed(t, victim.Spec.ClusterIP); len(got) > 0 {
+		t.Errorf("another's Service leads to %v", got)
+	}
+	requireOneLine(t, agent, forged.String()+" (service)")
+	b.labelSlice(t, "victim", "")
+	b.awaitIgnored(t, proxy.NotOurService, 0)
 }
 
 // TestAProcessKeepsItsPort: a NodePort on which a process of the node listens is left to it until it ends.

@@ -41,19 +41,23 @@ func TestTheRangesMayChange(t *testing.T) {
 	b.awaitRange(t, ruleset.PodSources, b.node.PodCIDRv4.String(), true)
 
 	const services, pods = "10.112.0.0/24", "10.99.1.0/24"
-	more := &networkingv1.ServiceCIDR{ObjectMeta: metav1.ObjectMeta{Name: "more"}, Spec: networkingv1.ServiceCIDRSpec{CIDRs: []string{services}}}
-	if _, err := b.Kubernetes.NetworkingV1().ServiceCIDRs().Create(t.Context(), more, metav1.CreateOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = b.Kubernetes.NetworkingV1().ServiceCIDRs().Delete(context.Background(), "more", metav1.DeleteOptions{})
-	})
+	b.addServiceCIDR(t, "more", services)
 	b.awaitRange(t, ruleset.ServiceRanges, services, true)
 
 	before := b.replaceNode(t, func(n *corev1.Node) { n.Spec.PodCIDR, n.Spec.PodCIDRs = pods, []string{pods} })
 	t.Cleanup(func() { b.replaceNode(t, func(n *corev1.Node) { n.Spec = before.Spec }) })
 	b.awaitRange(t, ruleset.PodSources, pods, true)
 	b.awaitRange(t, ruleset.PodSources, b.node.PodCIDRv4.String(), false)
+}
+
+func (b *bed) addServiceCIDR(t *testing.T, name, prefix string) {
+	t.Helper()
+	more := &networkingv1.ServiceCIDR{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: networkingv1.ServiceCIDRSpec{CIDRs: []string{prefix}}}
+	api := b.Kubernetes.NetworkingV1().ServiceCIDRs()
+	if _, err := api.Create(t.Context(), more, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = api.Delete(context.Background(), name, metav1.DeleteOptions{}) })
 }
 
 // TestTheZoneMayChange moves the node to another zone while the agent runs: it prefers the pods of that.
