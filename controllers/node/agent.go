@@ -216,6 +216,8 @@ func (a *Agent) sync() error {
 		result, err = a.programCounted(full, names, ranges)
 	}
 	if err != nil {
+		// What is gone by now is not among all there is, and must not be forgotten.
+		a.watcher.putBack(taken)
 		return err
 	}
 	if len(result.Freed) > 0 {

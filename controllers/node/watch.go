@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -247,6 +248,14 @@ func (w *watcher) take() changes {
 	taken := w.changed
 	w.changed = changes{services: map[types.NamespacedName]struct{}{}, seen: taken.seen}
 	return taken
+}
+
+// putBack makes what was taken be looked at again.
+func (w *watcher) putBack(taken changes) {
+	w.note(func(c *changes) {
+		maps.Copy(c.services, taken.services)
+		c.node = c.node || taken.node
+	})
 }
 
 // service returns a Service with its slices, nil if it is gone.

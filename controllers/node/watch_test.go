@@ -7,6 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // What caused a change before the agent ran says nothing about how long the agent takes.
@@ -38,5 +39,23 @@ func TestTriggersBeforeTheStartDoNotCount(t *testing.T) {
 		if got := len(w.changed.triggers) == 1; got != test.counts {
 			t.Errorf("%s: counts %v, want %v", test.name, got, test.counts)
 		}
+	}
+}
+
+// What a failed sync took is taken again with what came meanwhile: it may be gone from the cache by then.
+func TestWhatWasPutBackIsTakenAgain(t *testing.T) {
+	w := &watcher{mode: ModeAll, changed: changes{services: map[types.NamespacedName]struct{}{}}, wake: make(chan struct{}, 1)}
+	gone, came := types.NamespacedName{Namespace: "default", Name: "gone"}, types.NamespacedName{Namespace: "default", Name: "came"}
+	w.mark(gone)
+	w.markNode()
+	taken := w.take()
+	w.mark(came)
+	w.putBack(taken)
+	again := w.take()
+	if _, has := again.services[gone]; !has || len(again.services) != 2 || !again.node {
+		t.Errorf("taken again: %v, node %v; want %v and %v, and the node", again.services, again.node, gone, came)
+	}
+	if next := w.take(); len(next.services) > 0 || next.node {
+		t.Errorf("and again: %v", next)
 	}
 }
