@@ -18,7 +18,7 @@ import (
 	"github.com/servicegroup-dev/servicegroup/internal/proxy"
 )
 
-// metric reads a metric without labels.
+// metric reads a metric by its name, with its labels if it has any.
 func (b *bed) metric(t *testing.T, name string) float64 {
 	t.Helper()
 	for line := range strings.Lines(b.scrape(t)) {

@@ -81,10 +81,52 @@ func TestTheZoneMayChange(t *testing.T) {
 	b.awaitEndpoints(t, service.Spec.ClusterIP, []netip.Addr{east})
 }
 
+// TestANodeChangeThatDoesNotMatterWritesNothing: a kubelet and others write the Node all the time.
+func TestANodeChangeThatDoesNotMatterWritesNothing(t *testing.T) {
+	b := requireBed(t)
+	endpoints := []netip.Addr{netip.MustParseAddr("10.244.200.1")}
+	b.startAgent(t)
+	service := b.serviceOf(t, "still", func(s *corev1.Service) { s.Spec.Type = corev1.ServiceTypeNodePort }, endpoints...)
+	b.awaitEndpoints(t, service.Spec.ClusterIP, endpoints)
+	b.awaitEndpoints(t, b.node.IPv4.String(), endpoints)
+
+	const syncs = `servicegroup_agent_sync_duration_seconds_count{kind="change"}`
+	generation, written := b.generation(t), b.elementsWritten(t)
+	for _, change := range []struct{ patch, subresource string }{
+		{`{"metadata":{"labels":{"example.com/team":"a"}}}`, ""},
+		{`{"metadata":{"annotations":{"example.com/note":"a"}}}`, ""},
+		{`{"status":{"conditions":[{"type":"Ready","status":"True","lastHeartbeatTime":"2030-01-01T00:00:00Z"}]}}`, "status"},
+		{`{"status":{"conditions":[{"type":"DiskPressure","status":"True"}]}}`, "status"},
+	} {
+		before := b.metric(t, syncs)
+		b.patchNode(t, change.patch, change.subresource)
+		eventually(t, "the agent sees the Node", func() error {
+			if b.metric(t, syncs) == before {
+				return fmt.Errorf("it does not after %s", change.patch)
+			}
+			return nil
+		})
+	}
+	if after := b.elementsWritten(t); after != written || b.generation(t) != generation {
+		t.Errorf("written before and after: %q and %q elements, in %d transactions", written, after, b.generation(t)-generation)
+	}
+	before := b.setNodeAddress(t, "192.0.2.78")
+	t.Cleanup(func() { b.setNodeAddress(t, before) })
+	b.awaitEndpoints(t, "192.0.2.78", endpoints)
+	if transactions := b.generation(t) - generation; transactions != 1 {
+		t.Errorf("another address took %d transactions, want one", transactions)
+	}
+}
+
 func (b *bed) setZone(t *testing.T, zone string) {
 	t.Helper()
-	patch := fmt.Sprintf(`{"metadata":{"labels":{%q:%q}}}`, corev1.LabelTopologyZone, zone)
-	if _, err := b.Kubernetes.CoreV1().Nodes().Patch(context.Background(), b.node.Name, types.MergePatchType, []byte(patch), metav1.PatchOptions{}); err != nil {
+	b.patchNode(t, fmt.Sprintf(`{"metadata":{"labels":{%q:%q}}}`, corev1.LabelTopologyZone, zone), "")
+}
+
+func (b *bed) patchNode(t *testing.T, patch, subresource string) {
+	t.Helper()
+	nodes := b.Kubernetes.CoreV1().Nodes()
+	if _, err := nodes.Patch(context.Background(), b.node.Name, types.StrategicMergePatchType, []byte(patch), metav1.PatchOptions{}, subresource); err != nil {
 		t.Fatal(err)
 	}
 }
