@@ -1,5 +1,10 @@
 package v1alpha1
 
+// A rule's look at a field costs the API server memory in proportion to the number of fields beside it
+// (apiextensions-apiserver, schema/cel/model: Properties copies them all), some 6 kB in spec, and one
+// at a field that is there twice as much. So rules begin with what is seldom there, and a rule about
+// the items of a list stands at the list.
+
 import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -25,7 +30,7 @@ import (
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`,priority=1
 // +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Accepted")].reason`,priority=1
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
-// +kubebuilder:validation:XValidation:rule="size(self.metadata.name) <= 63 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",message="metadata.name must be a DNS label (lower case letters, digits and '-', starting with a letter, at most 63 characters): the generated Service has the same name"
+// +kubebuilder:validation:XValidation:rule="self.metadata.name.matches('^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$')",message="metadata.name must be a DNS label (lower case letters, digits and '-', starting with a letter, at most 63 characters): the generated Service has the same name"
 type ServiceGroup struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
@@ -52,23 +57,20 @@ type ServiceGroupList struct {
 // ServiceGroupSpec describes the entry point, the groups of pods behind it, and which port leads
 // to which groups.
 //
-// +kubebuilder:validation:XValidation:rule="self.type == 'ExternalName' || has(self.groups)",message="groups is required: give at least one group"
+// +kubebuilder:validation:XValidation:rule="has(self.groups) || self.type == 'ExternalName'",message="groups is required: give at least one group"
 // +kubebuilder:validation:XValidation:rule="has(self.ports) || self.type == 'ExternalName' || ((has(self.clusterIP) && self.clusterIP == 'None') || (has(self.clusterIPs) && self.clusterIPs[0] == 'None'))",message="ports is required, except with clusterIP None and with type ExternalName"
-// +kubebuilder:validation:XValidation:rule="!has(self.ports) || size(self.ports) == 1 || self.ports.all(p, has(p.name) && size(p.name) > 0)",message="every port needs a name when there is more than one"
-// +kubebuilder:validation:XValidation:rule="!has(self.ports) || self.ports.all(p, !has(p.name) || self.ports.filter(q, has(q.name) && q.name == p.name).size() == 1)",message="two ports have the same name; give each its own"
-// +kubebuilder:validation:XValidation:rule="!has(self.ports) || self.ports.all(p, !has(p.nodePort) || self.ports.filter(q, has(q.nodePort) && q.nodePort == p.nodePort && q.protocol == p.protocol).size() == 1)",message="two ports have the same nodePort and protocol; give each its own"
-// +kubebuilder:validation:XValidation:rule="(self.type == 'NodePort' || self.type == 'LoadBalancer') || !has(self.ports) || self.ports.all(p, !has(p.nodePort))",message="a port has a nodePort, which this type does not serve; set type to NodePort or LoadBalancer, or remove nodePort"
+// +kubebuilder:validation:XValidation:rule="!has(self.ports) || self.ports.all(p, !has(p.nodePort)) || self.type in ['NodePort', 'LoadBalancer']",message="a port has a nodePort, which this type does not serve; set type to NodePort or LoadBalancer, or remove nodePort"
 // +kubebuilder:validation:XValidation:rule="!has(self.ports) || self.ports.all(p, !has(p.backends) || (has(self.groups) && p.backends.all(b, self.groups.exists(g, g.name == b.group))))",message="a backend names a group that spec.groups does not define; add the group or correct backends[].group"
-// +kubebuilder:validation:XValidation:rule="!has(self.groups) || !has(self.ports) || self.groups.all(g, self.ports.exists(p, !has(p.backends) || p.backends.exists(b, b.group == g.name)))",message="a group is used by no port; add it to the backends of a port or remove it from spec.groups"
+// +kubebuilder:validation:XValidation:rule="!has(self.ports) || self.ports.exists(p, !has(p.backends)) || !has(self.groups) || self.groups.all(g, self.ports.exists(p, p.backends.exists(b, b.group == g.name)))",message="a group is used by no port; add it to the backends of a port or remove it from spec.groups"
 // +kubebuilder:validation:XValidation:rule="!has(self.clusterIPs) || !has(self.clusterIP) || self.clusterIPs[0] == self.clusterIP",message="clusterIPs[0] must equal clusterIP; set one of the two"
 // +kubebuilder:validation:XValidation:rule="!((has(self.clusterIP) && self.clusterIP == 'None') || (has(self.clusterIPs) && self.clusterIPs[0] == 'None')) || self.type == 'ClusterIP'",message="clusterIP None means that there is no virtual IP, which NodePorts and load balancers need; set type to ClusterIP or remove clusterIP"
-// +kubebuilder:validation:XValidation:rule="!has(self.externalTrafficPolicy) || (self.type == 'NodePort' || self.type == 'LoadBalancer')",message="externalTrafficPolicy needs an entry from outside; set type to NodePort or LoadBalancer, or remove externalTrafficPolicy"
+// +kubebuilder:validation:XValidation:rule="!has(self.externalTrafficPolicy) || self.type in ['NodePort', 'LoadBalancer']",message="externalTrafficPolicy needs an entry from outside; set type to NodePort or LoadBalancer, or remove externalTrafficPolicy"
 // +kubebuilder:validation:XValidation:rule="!has(self.sessionAffinityConfig) || self.sessionAffinity == 'ClientIP'",message="sessionAffinityConfig needs sessionAffinity: ClientIP"
-// +kubebuilder:validation:XValidation:rule="self.type == 'LoadBalancer' || !(has(self.loadBalancerClass) || has(self.loadBalancerSourceRanges) || has(self.allocateLoadBalancerNodePorts))",message="loadBalancerClass, loadBalancerSourceRanges and allocateLoadBalancerNodePorts need type: LoadBalancer; set the type or remove them"
+// +kubebuilder:validation:XValidation:rule="!(has(self.loadBalancerClass) || has(self.loadBalancerSourceRanges) || has(self.allocateLoadBalancerNodePorts)) || self.type == 'LoadBalancer'",message="loadBalancerClass, loadBalancerSourceRanges and allocateLoadBalancerNodePorts need type: LoadBalancer; set the type or remove them"
 // +kubebuilder:validation:XValidation:rule="!has(self.healthCheckNodePort) || (self.type == 'LoadBalancer' && has(self.externalTrafficPolicy) && self.externalTrafficPolicy == 'Local')",message="healthCheckNodePort needs type: LoadBalancer and externalTrafficPolicy: Local; set both or remove it"
-// +kubebuilder:validation:XValidation:rule="(self.type == 'ExternalName') == has(self.externalName)",message="externalName and type: ExternalName need each other; set both or none"
-// +kubebuilder:validation:XValidation:rule="self.type != 'ExternalName' || self.sessionAffinity != 'ClientIP'",message="sessionAffinity needs connections that pass the cluster, and type ExternalName is only a name; remove sessionAffinity"
-// +kubebuilder:validation:XValidation:rule="self.type != 'ExternalName' || !(has(self.clusterIP) || has(self.clusterIPs) || has(self.ipFamilies) || has(self.ipFamilyPolicy) || has(self.internalTrafficPolicy) || has(self.trafficDistribution) || has(self.publishNotReadyAddresses) || has(self.exposeGroups))",message="type ExternalName has no addresses and no pods; remove clusterIP, clusterIPs, ipFamilies, ipFamilyPolicy, internalTrafficPolicy, trafficDistribution, publishNotReadyAddresses and exposeGroups"
+// +kubebuilder:validation:XValidation:rule="has(self.externalName) == (self.type == 'ExternalName')",message="externalName and type: ExternalName need each other; set both or none"
+// +kubebuilder:validation:XValidation:rule="!has(self.externalName) || self.type != 'ExternalName' || self.sessionAffinity != 'ClientIP'",message="sessionAffinity needs connections that pass the cluster, and type ExternalName is only a name; remove sessionAffinity"
+// +kubebuilder:validation:XValidation:rule="!has(self.externalName) || self.type != 'ExternalName' || !(has(self.clusterIP) || has(self.clusterIPs) || has(self.ipFamilies) || has(self.ipFamilyPolicy) || has(self.internalTrafficPolicy) || has(self.trafficDistribution) || has(self.publishNotReadyAddresses) || has(self.exposeGroups))",message="type ExternalName has no addresses and no pods; remove clusterIP, clusterIPs, ipFamilies, ipFamilyPolicy, internalTrafficPolicy, trafficDistribution, publishNotReadyAddresses and exposeGroups"
 type ServiceGroupSpec struct {
 	// type is how the entry point is reached: ClusterIP from inside the cluster; NodePort in
 	// addition on a port of every node; LoadBalancer in addition on an address that a
@@ -96,6 +98,9 @@ type ServiceGroupSpec struct {
 	// +listType=map
 	// +listMapKey=port
 	// +listMapKey=protocol
+	// +kubebuilder:validation:XValidation:rule="size(self) == 1 || self.all(p, has(p.name) && size(p.name) > 0)",message="every port needs a name when there is more than one"
+	// +kubebuilder:validation:XValidation:rule="size(self) == 1 || [self.filter(p, has(p.name)).map(p, p.name)].all(names, names.all(n, names.exists_one(m, m == n)))",message="two ports have the same name; give each its own"
+	// +kubebuilder:validation:XValidation:rule="size(self) == 1 || [self.filter(p, has(p.nodePort))].all(given, given.all(p, given.exists_one(q, q.nodePort == p.nodePort && q.protocol == p.protocol)))",message="two ports have the same nodePort and protocol; give each its own"
 	// +optional
 	Ports []Port `json:"ports,omitempty"`
 
