@@ -20,8 +20,8 @@ func (w *watcher) watchServiceCIDRs(ctx context.Context) bool {
 	for {
 		served, err := servesServiceCIDRs(ctx, w.client)
 		if err == nil && served {
-			w.serviceCIDRs = w.factory(w.client, selectLabels("")).Networking().V1().ServiceCIDRs().Informer()
-			_, err = w.serviceCIDRs.AddEventHandler(onEvery(func(any) { w.markNode() }))
+			w.serviceCIDRs = newInformer[networkingv1.ServiceCIDR](w.client.NetworkingV1().RESTClient(), "servicecidrs", selectLabels(""))
+			err = w.add(w.serviceCIDRs, func(any) { w.markNode() })
 		}
 		if err == nil {
 			return true

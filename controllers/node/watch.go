@@ -15,7 +15,6 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 
@@ -33,7 +32,7 @@ type watcher struct {
 	slices       cache.SharedIndexInformer
 	node         cache.SharedIndexInformer
 	serviceCIDRs cache.SharedIndexInformer // nil where the API server has none
-	factories    []informers.SharedInformerFactory
+	informers    []cache.SharedIndexInformer
 	client       kubernetes.Interface
 	log          logr.Logger
 	// started is when the watcher was made: what was triggered before it says nothing about the agent.
@@ -70,9 +69,10 @@ func newWatcher(o *Options) (*watcher, error) {
 		generated = v1alpha1.LabelServiceGroup
 		withPods += "," + labels.Set{v1alpha1.LabelServiceProxyName: v1alpha1.ServiceProxyName}.String()
 	}
-	w.services = w.factory(o.Client, selectLabels(generated)).Core().V1().Services().Informer()
-	w.slices = w.factory(o.Client, selectLabels(withPods)).Discovery().V1().EndpointSlices().Informer()
-	w.node = w.factory(o.Client, selectName(o.NodeName)).Core().V1().Nodes().Informer()
+	core, discovery := o.Client.CoreV1().RESTClient(), o.Client.DiscoveryV1().RESTClient()
+	w.services = newInformer[corev1.Service](core, "services", selectLabels(generated))
+	w.slices = newInformer[discoveryv1.EndpointSlice](discovery, "endpointslices", selectLabels(withPods))
+	w.node = newInformer[corev1.Node](core, "nodes", selectName(o.NodeName))
 	handlers := map[cache.SharedIndexInformer]func(obj any){
 		w.services: w.markService, w.slices: w.markSlice, w.node: func(any) { w.markNode() },
 	}
@@ -84,17 +84,23 @@ func newWatcher(o *Options) (*watcher, error) {
 		return nil, fmt.Errorf("indexing EndpointSlices: %w", err)
 	}
 	for informer, mark := range handlers {
-		if _, err := informer.AddEventHandler(onEvery(mark)); err != nil {
-			return nil, fmt.Errorf("watching: %w", err)
+		if err := w.add(informer, mark); err != nil {
+			return nil, err
 		}
 	}
 	return w, nil
 }
 
-func (w *watcher) factory(client kubernetes.Interface, tweak func(*metav1.ListOptions)) informers.SharedInformerFactory {
-	f := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(slim), informers.WithTweakListOptions(tweak))
-	w.factories = append(w.factories, f)
-	return f
+// add has an informer started with the others; mark is called with the objects of its events.
+func (w *watcher) add(informer cache.SharedIndexInformer, mark func(obj any)) error {
+	if err := informer.SetTransform(slim); err != nil {
+		return fmt.Errorf("watching: %w", err)
+	}
+	if _, err := informer.AddEventHandler(onEvery(mark)); err != nil {
+		return fmt.Errorf("watching: %w", err)
+	}
+	w.informers = append(w.informers, informer)
+	return nil
 }
 
 func selectLabels(selector string) func(*metav1.ListOptions) {
@@ -113,17 +119,12 @@ func (w *watcher) start(ctx context.Context) bool {
 	if !w.watchServiceCIDRs(ctx) {
 		return false
 	}
-	for _, f := range w.factories {
-		f.Start(ctx.Done())
+	var synced []cache.DoneChecker
+	for _, informer := range w.informers {
+		go informer.RunWithContext(ctx)
+		synced = append(synced, informer.HasSyncedChecker())
 	}
-	for _, f := range w.factories {
-		for _, synced := range f.WaitForCacheSync(ctx.Done()) {
-			if !synced {
-				return false
-			}
-		}
-	}
-	return true
+	return cache.WaitFor(ctx, "", synced...)
 }
 
 // ours says whether a Service or EndpointSlice with these labels is for this agent. A Service that the
