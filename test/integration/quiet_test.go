@@ -76,14 +76,14 @@ var _ = Describe("Writes", func() {
 		Expect(writes.everywhere()).To(BeEmpty())
 	})
 
-	It("of one pod's flip among 5,000 are one slice", func() {
-		const pods = 5000
+	It("of one pod's flip among 10,000 of one group are one slice", func() {
+		const pods = 10_000
 		first := runPod(podSpec{name: "pod-0", labels: map[string]string{"app": "a"}})
 		var others sync.WaitGroup
-		for worker := range 16 {
+		for worker := range 32 {
 			others.Go(func() {
 				defer GinkgoRecover()
-				for i := 1 + worker; i < pods; i += 16 {
+				for i := 1 + worker; i < pods; i += 32 {
 					runPod(podSpec{name: fmt.Sprintf("pod-%d", i), labels: map[string]string{"app": "a"}})
 				}
 			})
@@ -93,20 +93,27 @@ var _ = Describe("Writes", func() {
 			Expect(k8s.DeleteAllOf(ctx, &corev1.Pod{}, client.InNamespace(namespace), client.GracePeriodSeconds(0))).To(Succeed())
 		})
 		sg := create("many", twoGroups)
-		Eventually(func(g Gomega) int { return len(endpoints(g, "many")) }).Should(Equal(pods))
+		groupA := func(ready int32) []v1alpha1.GroupStatus {
+			return []v1alpha1.GroupStatus{{Name: "a", Matched: pods, Ready: ready}, {Name: "b"}}
+		}
 		Eventually(func(g Gomega) []v1alpha1.GroupStatus { return statusOf(sg)(g).Groups }).
-			Should(ContainElement(v1alpha1.GroupStatus{Name: "a", Matched: pods, Ready: pods}))
+			WithTimeout(time.Minute).Should(Equal(groupA(pods)))
+		addresses := map[string]bool{}
 		for _, slice := range slicesOf(Default, "many") {
 			Expect(len(slice.Endpoints)).To(BeNumerically("<=", 100))
+			for _, endpoint := range slice.Endpoints {
+				Expect(flags(endpoint.Conditions)).To(Equal("rs"))
+				addresses[endpoint.Addresses[0]] = true
+			}
 		}
+		Expect(addresses).To(HaveLen(pods))
 		quiet()
 
 		writes.reset()
 		setReady(first, false)
-		Eventually(endpointsOf("many")).Should(ContainElement(at("a/http", first, 80, "")))
 		// The exact count follows in a write of its own, late, so that a thousand flips cost one.
-		Eventually(func(g Gomega) []v1alpha1.GroupStatus { return statusOf(sg)(g).Groups }).
-			Should(ContainElement(v1alpha1.GroupStatus{Name: "a", Matched: pods, Ready: pods - 1}))
+		Eventually(func(g Gomega) []v1alpha1.GroupStatus { return statusOf(sg)(g).Groups }).Should(Equal(groupA(pods - 1)))
+		Expect(endpoints(Default, "many")).To(ContainElement(at("a/http", first, 80, "")))
 		Consistently(func() map[string]int { return writes.in(namespace) }).
 			Should(Equal(map[string]int{"endpointslices": 1, "servicegroups/status": 1}))
 

@@ -89,6 +89,7 @@ func startCluster() *rest.Config {
 	server := cluster.ControlPlane.GetAPIServer().Configure()
 	server.Set("service-cluster-ip-range", "10.0.0.0/16,fd00:10::/112")
 	server.Set("enable-admission-plugins", "OwnerReferencesPermissionEnforcement")
+	server.Set("delete-collection-workers", "16") // else it deletes 10,000 pods one by one
 	cluster.ControlPlane.Etcd = &envtest.Etcd{}
 	cluster.ControlPlane.Etcd.Configure().Set("unsafe-no-fsync", "true")
 	config, err := cluster.Start()
