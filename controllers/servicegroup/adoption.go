@@ -69,7 +69,7 @@ func (r *Reconciler) reconcileForeign(ctx context.Context, sg *v1alpha1.ServiceG
 	if err := r.live.Get(ctx, key, live); err != nil {
 		return serviceState{}, fmt.Errorf("getting the Service to adopt: %w", err)
 	}
-	kept := plan.KeepNodePorts(sg, live)
+	kept := plan.KeepSecondFamily(plan.KeepNodePorts(sg, live), live)
 	want := plan.Service(r.numbered(kept, live))
 	if err := r.tryApply(ctx, live, want); err != nil {
 		refusal, err := r.refusalOf(ctx, kept, err)

@@ -44,7 +44,7 @@ type entry struct {
 	// exposed are the groups that have, or had, a Service of their own.
 	exposed []string
 	refused refused
-	// heldSince is when addresses that are to be restored were first found to be held.
+	// heldSince is when addresses that are to be restored were first found to be held, or taken for it.
 	heldSince time.Time
 	adoption  adoption
 	// hidden says that there may be a Service which the cache does not show.
@@ -150,6 +150,16 @@ func (m *memory) releasing(key types.NamespacedName) (yes bool) {
 			e.heldSince = now
 		}
 		yes = now.Sub(e.heldSince) < releaseLimit
+	})
+	return yes
+}
+
+// waited says whether addresses that are to be restored were waited for before.
+func (m *memory) waited(key types.NamespacedName) (yes bool) {
+	m.with(key, func(e *entry) {
+		if yes = !e.heldSince.IsZero(); !yes {
+			e.heldSince = m.options.Clock.Now()
+		}
 	})
 	return yes
 }

@@ -99,6 +99,7 @@ func (r *Reconciler) writeService(ctx context.Context, sg *v1alpha1.ServiceGroup
 			return state, nil
 		}
 		try.service = state.service.UID
+		sg = plan.KeepSecondFamily(sg, state.service)
 		var err error
 		if diff, err = plan.DiffService(state.service, r.numbered(sg, state.service)); err != nil {
 			return serviceState{}, err
@@ -134,6 +135,12 @@ func (r *Reconciler) writeService(ctx context.Context, sg *v1alpha1.ServiceGroup
 func (r *Reconciler) createOrUpdate(ctx context.Context, sg *v1alpha1.ServiceGroup, live *corev1.Service, diff plan.ServiceDiff) (*corev1.Service, error) {
 	if live == nil || diff.Restore {
 		want, restored := plan.RestoredService(sg)
+		// The addresses of a deleted Service are released one after the other. Asked for both between, the API
+		// server takes the one, fails with the other, and keeps the first for minutes (allocIPs in
+		// registry/core/service/storage/alloc.go).
+		if live == nil && restored && len(want.Spec.ClusterIPs) > 1 && !r.memory.waited(client.ObjectKeyFromObject(sg)) {
+			return nil, errReleasing
+		}
 		svc, err := r.write(ctx, live, want, diff.Repair)
 		_, _, held := healthCheckRefused(err)
 		if !restored || !(held || apierrors.IsInvalid(err)) {

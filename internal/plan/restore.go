@@ -1,8 +1,11 @@
 package plan
 
 import (
+	"slices"
+
 	corev1 "k8s.io/api/core/v1"
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
+	netutils "k8s.io/utils/net"
 
 	"github.com/servicegroup-dev/servicegroup/api/v1alpha1"
 )
@@ -12,8 +15,7 @@ import (
 // ExternalName for a while, comes back where its clients look for it. The second value says whether status added anything.
 func RestoredService(sg *v1alpha1.ServiceGroup) (*corev1ac.ServiceApplyConfiguration, bool) {
 	want, restored := Service(sg), false
-	ips := RememberedClusterIPs(&sg.Status)
-	if hasVIP(&sg.Spec) && len(wantedClusterIPs(&sg.Spec)) == 0 && len(sg.Spec.IPFamilies) == 0 && len(ips) > 0 {
+	if ips := restorableClusterIPs(sg); len(ips) > 0 {
 		withClusterIPs(want.Spec, ips)
 		restored = true
 	}
@@ -35,6 +37,54 @@ func RestoredService(sg *v1alpha1.ServiceGroup) (*corev1ac.ServiceApplyConfigura
 		}
 	}
 	return want, restored
+}
+
+// restorableClusterIPs are the virtual IPs to ask for where the spec leaves them open: as many of those that
+// status remembers as the spec has families, if they are what the spec does say.
+func restorableClusterIPs(sg *v1alpha1.ServiceGroup) []string {
+	spec, ips := &sg.Spec, RememberedClusterIPs(&sg.Status)
+	if !hasVIP(spec) {
+		return nil
+	}
+	if len(ips) > 1 && !mayBeDual(spec) {
+		ips = ips[:1]
+	}
+	wanted := wantedClusterIPs(spec)
+	if len(wanted) >= len(ips) || !slices.Equal(wanted, ips[:len(wanted)]) {
+		return nil
+	}
+	for i := range min(len(ips), len(spec.IPFamilies)) {
+		if netutils.IsIPv6String(ips[i]) != (spec.IPFamilies[i] == corev1.IPv6Protocol) {
+			return nil
+		}
+	}
+	return ips
+}
+
+// mayBeDual says whether a spec lets the Service have two address families.
+func mayBeDual(spec *v1alpha1.ServiceGroupSpec) bool {
+	if spec.IPFamilyPolicy == nil {
+		return len(spec.IPFamilies) > 1 || len(wantedClusterIPs(spec)) > 1
+	}
+	return *spec.IPFamilyPolicy != corev1.IPFamilyPolicySingleStack
+}
+
+// KeepSecondFamily is the ServiceGroup with the second address family and the second virtual IP of its
+// Service where the spec names the first and leaves the second to the API server: that takes a list with
+// the first alone for the wish to give the second up.
+func KeepSecondFamily(sg *v1alpha1.ServiceGroup, live *corev1.Service) *v1alpha1.ServiceGroup {
+	if !mayBeDual(&sg.Spec) {
+		return sg
+	}
+	families, ips := sg.Spec.IPFamilies, wantedClusterIPs(&sg.Spec)
+	out := sg.DeepCopy()
+	if has := live.Spec.IPFamilies; len(families) == 1 && len(has) == 2 && families[0] == has[0] {
+		out.Spec.IPFamilies = slices.Clone(has)
+	}
+	if has := live.Spec.ClusterIPs; len(ips) == 1 && len(has) == 2 && ips[0] == has[0] {
+		out.Spec.ClusterIPs = slices.Clone(has)
+	}
+	return out
 }
 
 // RememberedClusterIPs are the virtual IPs that the entry point has, or had before it became an

@@ -131,6 +131,7 @@ func withLoadBalancer(out *corev1ac.ServiceSpecApplyConfiguration, spec *v1alpha
 // withClusterIPs sets both fields: the API server refuses clusterIPs without clusterIP.
 func withClusterIPs(out *corev1ac.ServiceSpecApplyConfiguration, ips []string) {
 	if len(ips) > 0 {
+		out.ClusterIPs = nil // With adds to a list
 		out.WithClusterIP(ips[0]).WithClusterIPs(ips...)
 	}
 }

@@ -74,6 +74,25 @@ var _ = Describe("Accidents", func() {
 		Expect(service(Default, "precious").Spec.Ports).To(Equal(svc.Spec.Ports))
 	})
 
+	DescribeTable("a deleted Service comes back at the same addresses of the families asked for", func(families string) {
+		named := create("named", families+nodePorts)
+		Eventually(accepted(named)).Should(HavePrefix("True"))
+		quiet()
+		Expect(accepted(named)(Default)).To(HavePrefix("True"), "also after a second look")
+		before := service(Default, "named")
+		Eventually(func(g Gomega) []string { return statusOf(named)(g).ClusterIPs }).Should(Equal(before.Spec.ClusterIPs))
+		Expect(k8s.Delete(ctx, before)).To(Succeed())
+		Eventually(func(g Gomega) types.UID { return service(g, "named").UID }).ShouldNot(Equal(before.UID))
+		Expect(service(Default, "named").Spec).To(Equal(before.Spec))
+	},
+		Entry("one", "ipFamilies: [IPv4]\n"),
+		Entry("the other one", "ipFamilies: [IPv6]\nipFamilyPolicy: SingleStack\n"),
+		Entry("both", "ipFamilyPolicy: RequireDualStack\n"),
+		Entry("both, the other one first", "ipFamilies: [IPv6, IPv4]\nipFamilyPolicy: RequireDualStack\n"),
+		Entry("both, without saying which is second", "ipFamilies: [IPv6]\nipFamilyPolicy: PreferDualStack\n"),
+		Entry("both, with one address", "clusterIP: 10.0.9.9\nipFamilyPolicy: PreferDualStack\n"),
+	)
+
 	It("a Service whose remembered addresses are taken comes back at new ones", func() {
 		late := create("late", strings.ReplaceAll(nodePorts, "{app: a}", "{app: -}")) // serves nothing yet
 		Eventually(accepted(late)).Should(HavePrefix("False InvalidSpec"))
