@@ -78,6 +78,10 @@ test-dataplane: need-nft need-iptables need-gcc tools-test build ## Run what doc
 test-stories: need-nft need-iptables need-gcc tools-test build ## Run the stories: what users do with Services, on a cluster in a box with real packets (RUN=S9 picks some).
 	$(GO_TEST) -v -timeout 20m -run '$(RUN)' ./test/stories
 
+.PHONY: test-soak
+test-soak: tools-test build ## Leave a converged cluster alone and count the writes in the audit log (SOAK=10m for the real thing).
+	go test -v -count=1 -timeout 2h ./test/soak
+
 .PHONY: fuzz
 fuzz: ## Fuzz the decoder of what the kernel sends, for half a minute.
 	go test -run=FuzzVisitElements -fuzz=FuzzVisitElements -fuzztime=30s ./internal/nft
