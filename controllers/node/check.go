@@ -45,6 +45,7 @@ func Check(ctx context.Context, out io.Writer, options CheckOptions) error {
 	check := &agentapi.NodeCheck{Version: options.Version, Kernel: kernelRelease()}
 	check.Probes = append(check.Probes, probeKernel(), probeForwarding(), probeConntrack())
 	check.Probes = append(check.Probes, probeTables(check)...)
+	check.Probes = append(check.Probes, lookForOthers(check)...)
 	dump := &agentapi.Dump{}
 	if err := askLocal(dumpSocket, question{}, dump); err != nil {
 		check.Silence = err.Error()
@@ -145,13 +146,27 @@ func probeTables(check *agentapi.NodeCheck) []agentapi.Probe {
 		}
 		out = append(out, p)
 	}
+	return out
+}
+
+// lookForOthers notes proxies that are not in nftables, and returns a probe if it could not look.
+func lookForOthers(check *agentapi.NodeCheck) (problems []agentapi.Probe) {
 	for device, proxy := range map[string]string{"kube-ipvs0": "kube-proxy in mode ipvs", "cilium_host": "Cilium"} {
 		if _, err := net.InterfaceByName(device); err == nil {
 			check.Proxies = append(check.Proxies, proxy)
 		}
 	}
+	legacy, err := hasLegacyProxy()
+	if legacy {
+		check.Proxies = append(check.Proxies, legacyProxy)
+	}
+	if err != nil {
+		problems = append(problems, agentapi.Probe{
+			Name: "legacy iptables", Optional: true, Problem: "whether kube-proxy has rules there is not known: " + err.Error(), Remedy: "give the agent CAP_NET_ADMIN",
+		})
+	}
 	slices.Sort(check.Proxies)
-	return out
+	return problems
 }
 
 // listenersOn are the processes that listen where NodePorts are, whether the agent serves these or leaves
