@@ -11,9 +11,11 @@ import (
 	"strings"
 	"time"
 
+	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/remotecommand"
 	"k8s.io/streaming/pkg/httpstream"
@@ -100,9 +102,24 @@ func (c *cluster) exec(ctx context.Context, pod *corev1.Pod, command []string) (
 		if said := strings.TrimSpace(errOut.String()); said != "" {
 			return nil, refusal(strings.TrimPrefix(lastLine(said), "servicegroup: "))
 		}
-		return nil, err
+		return nil, cmp.Or(c.denied(ctx, pod), err)
 	}
 	return out.Bytes(), nil
+}
+
+// denied says that the user may not run commands in a pod, which a connection that was not upgraded does
+// not tell from other reasons; nil if that is not why.
+func (c *cluster) denied(ctx context.Context, pod *corev1.Pod) error {
+	review, err := c.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx, &authorizationv1.SelfSubjectAccessReview{
+		Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &authorizationv1.ResourceAttributes{
+			Namespace: pod.Namespace, Name: pod.Name, Verb: "create", Resource: "pods", Subresource: "exec",
+		}},
+	}, metav1.CreateOptions{})
+	if err != nil || review.Status.Allowed {
+		return nil
+	}
+	return apierrors.NewForbidden(schema.GroupResource{Resource: "pods/exec"}, pod.Name,
+		fmt.Errorf("you cannot create resource \"pods/exec\" in the namespace %q", pod.Namespace))
 }
 
 // refusal is what a command said that failed in the agent's pod.

@@ -48,7 +48,7 @@ func newCheckCommand(p *plugin) *cobra.Command {
 			return format.validate()
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := p.connect()
+			c, err := p.connect(debuggerRole)
 			if err != nil {
 				return err
 			}

@@ -41,12 +41,14 @@ type cluster struct {
 	// groups is the client for ServiceGroups.
 	groups         rest.Interface
 	agentNamespace string
+	// role is what the command needs.
+	role string
 }
 
 const servicegroups = "servicegroups"
 
-// connect reads the kubeconfig; it asks the API server nothing yet.
-func (p *plugin) connect() (*cluster, error) {
+// connect reads the kubeconfig; it asks the API server nothing yet. The role is what the command needs.
+func (p *plugin) connect(role string) (*cluster, error) {
 	namespace, _, err := p.config.ToRawKubeConfigLoader().Namespace()
 	if err != nil {
 		return nil, fmt.Errorf("reading the kubeconfig, name one with --kubeconfig: %w", err)
@@ -56,7 +58,7 @@ func (p *plugin) connect() (*cluster, error) {
 		return nil, fmt.Errorf("reading the kubeconfig, name one with --kubeconfig: %w", err)
 	}
 	config.UserAgent = "kubectl-servicegroup/" + version
-	c := &cluster{config: config, namespace: namespace, agentNamespace: p.agentNamespace}
+	c := &cluster{config: config, namespace: namespace, agentNamespace: p.agentNamespace, role: role}
 	if c.Interface, err = kubernetes.NewForConfig(config); err != nil {
 		return nil, fmt.Errorf("connecting to the API server: %w", err)
 	}
@@ -72,13 +74,13 @@ func (p *plugin) connect() (*cluster, error) {
 	return c, nil
 }
 
-// observe connects and reads the ServiceGroup that an argument names.
-func (p *plugin) observe(ctx context.Context, arg string) (*cluster, *describe.Observed, error) {
+// observe connects and reads the ServiceGroup that an argument names. The role is what the command needs.
+func (p *plugin) observe(ctx context.Context, role, arg string) (*cluster, *describe.Observed, error) {
 	name, err := groupName(arg)
 	if err != nil {
 		return nil, nil, err
 	}
-	c, err := p.connect()
+	c, err := p.connect(role)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -165,7 +167,8 @@ func (c *cluster) observeNodes(ctx context.Context, o *describe.Observed) {
 	o.Nodes = plan.Nodes{}
 	nodes, err := c.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
 	if err != nil {
-		o.Unread = append(o.Unread, "nodes: "+c.complain("listing nodes", err).Error())
+		o.ReportsUnread = true
+		o.Unread = append(o.Unread, "how far each node is: "+c.complain("listing nodes", err).Error())
 		for _, pod := range o.Pods { // taken on trust
 			o.Nodes[pod.Spec.NodeName] = &corev1.Node{}
 		}
@@ -176,7 +179,8 @@ func (c *cluster) observeNodes(ctx context.Context, o *describe.Observed) {
 	}
 	leases, err := c.CoordinationV1().Leases(c.agentNamespace).List(ctx, metav1.ListOptions{LabelSelector: v1alpha1.LabelAgent + "=true"})
 	if err != nil {
-		o.Unread = append(o.Unread, "what the agents have programmed: "+c.complain("listing leases", err).Error())
+		o.ReportsUnread = true
+		o.Unread = append(o.Unread, "how far each node is: "+c.complain("listing leases", err).Error())
 		return
 	}
 	for i := range leases.Items {

@@ -5,13 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/clientcmd"
-
-	"github.com/servicegroup-dev/servicegroup/api/v1alpha1"
 )
 
 // misuse is an error of the command line.
@@ -40,10 +39,8 @@ func (c *cluster) complain(doing string, err error) error {
 	switch {
 	case errors.Is(err, context.Canceled):
 		return err
-	case apierrors.IsForbidden(err) && errors.As(err, &status) && isOurs(status.Status()):
-		return fmt.Errorf("%s: you may not: %w; ask who runs the cluster for the role servicegroup-viewer", doing, err)
-	case apierrors.IsForbidden(err):
-		return fmt.Errorf("%s: you may not: %w; ask who runs the cluster for that right", doing, err)
+	case apierrors.IsForbidden(err) && errors.As(err, &status):
+		return fmt.Errorf("%s: you may not: %w; ask who runs the cluster for the role %s", doing, err, c.roleFor(status.Status()))
 	case apierrors.IsUnauthorized(err):
 		return fmt.Errorf("%s: the API server %s does not know you; log in again, or name another user with --user or --context", doing, c.config.Host)
 	case apierrors.IsNotFound(err) && errors.As(err, &status) && isMissingKind(status.Status()):
@@ -56,9 +53,22 @@ func (c *cluster) complain(doing string, err error) error {
 	return fmt.Errorf("%s: %w", doing, err)
 }
 
-// isOurs says whether an answer is about ServiceGroups.
-func isOurs(status metav1.Status) bool {
-	return status.Details != nil && status.Details.Group == v1alpha1.GroupVersion.Group
+// The roles that come with an installation (config/rbac). The debugger's is a ClusterRole, and a Role in the
+// agents' namespace.
+const (
+	viewerRole   = "servicegroup-viewer"
+	debuggerRole = "servicegroup-debugger"
+)
+
+// viewed is what the viewer's role lets read.
+var viewed = []string{servicegroups, "services", "endpointslices", "pods"}
+
+// roleFor is the role that the command needs to be given what was refused to it.
+func (c *cluster) roleFor(status metav1.Status) string {
+	if status.Details != nil && slices.Contains(viewed, status.Details.Kind) {
+		return c.role
+	}
+	return debuggerRole
 }
 
 // isMissingKind says whether a 404 is about the resource and not about one object of it.

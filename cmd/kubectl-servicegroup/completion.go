@@ -29,7 +29,7 @@ const completionTimeout = 3 * time.Second
 func (p *plugin) complete(cmd *cobra.Command, list func(ctx context.Context, c *cluster) ([]string, error)) ([]string, cobra.ShellCompDirective) {
 	ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
 	defer cancel()
-	c, err := p.connect()
+	c, err := p.connect(viewerRole)
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveError
 	}

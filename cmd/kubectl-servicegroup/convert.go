@@ -83,7 +83,7 @@ func (o *convertOptions) services(ctx context.Context, args []string) ([]corev1.
 	if err != nil {
 		return nil, err
 	}
-	c, err := o.connect()
+	c, err := o.connect(viewerRole)
 	if err != nil {
 		return nil, err
 	}

@@ -25,7 +25,7 @@ func newExplainCommand(p *plugin) *cobra.Command {
 			if err := format.validate(); err != nil {
 				return err
 			}
-			_, o, err := p.observe(cmd.Context(), args[0])
+			_, o, err := p.observe(cmd.Context(), viewerRole, args[0])
 			if err != nil {
 				return err
 			}

@@ -32,7 +32,7 @@ func newGraphCommand(p *plugin) *cobra.Command {
 		},
 		ValidArgsFunction: p.completeGroups,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			_, o, err := p.observe(cmd.Context(), args[0])
+			_, o, err := p.observe(cmd.Context(), viewerRole, args[0])
 			if err != nil {
 				return err
 			}

@@ -27,7 +27,7 @@ func newStatusCommand(p *plugin) *cobra.Command {
 			if err := format.validate(); err != nil {
 				return err
 			}
-			c, err := p.connect()
+			c, err := p.connect(viewerRole)
 			if err != nil {
 				return err
 			}

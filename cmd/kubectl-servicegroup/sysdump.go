@@ -48,7 +48,7 @@ func newSysdumpCommand(p *plugin) *cobra.Command {
 			if file == "" {
 				file = "servicegroup-sysdump-" + time.Now().UTC().Format("20060102-150405") + ".tar.gz"
 			}
-			c, err := p.connect()
+			c, err := p.connect(debuggerRole)
 			if err != nil {
 				return err
 			}
@@ -104,12 +104,12 @@ func (d *sysdump) collect(ctx context.Context) error {
 	for i := range groups {
 		namespaces[groups[i].Namespace] = true
 	}
-	d.collectObjects(ctx, namespaces)
-	d.collectVersions()
 	pods, err := d.agentPods(ctx)
 	if err != nil {
-		d.failed("agents", err)
+		return err
 	}
+	d.collectObjects(ctx, namespaces)
+	d.collectVersions()
 	askEach(pods, func(node string, pod *corev1.Pod) { d.collectAgent(ctx, node, pod) })
 	managers, err := d.CoreV1().Pods(d.agentNamespace).List(ctx, metav1.ListOptions{LabelSelector: managerSelector})
 	if err != nil {

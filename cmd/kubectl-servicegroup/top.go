@@ -60,7 +60,7 @@ func newTopCommand(p *plugin) *cobra.Command {
 }
 
 func (o *topOptions) run(ctx context.Context, args []string) error {
-	c, err := o.connect()
+	c, err := o.connect(debuggerRole)
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/servicegroup-dev/servicegroup/internal/agentapi"
 	"github.com/servicegroup-dev/servicegroup/internal/describe"
@@ -80,7 +81,7 @@ func cutPort(arg string) (name, port string, found bool) {
 
 func (o *traceOptions) run(ctx context.Context, arg string) error {
 	first, port, _ := cutPort(arg)
-	c, observed, err := o.observe(ctx, first)
+	c, observed, err := o.observe(ctx, debuggerRole, first)
 	if err != nil {
 		return err
 	}
@@ -93,6 +94,9 @@ func (o *traceOptions) run(ctx context.Context, arg string) error {
 		return err
 	}
 	dump, silence := c.dump(ctx, connection, observed)
+	if apierrors.IsForbidden(silence) {
+		return silence
+	}
 	traced, err := describe.ComputeTrace(observed, connection, dump, silence)
 	if err != nil {
 		return err

@@ -32,11 +32,11 @@ var ErrNoSelector = errors.New("spec.selector is empty: the endpoints of this Se
 // Service converts a Service. The error is about a Service that no ServiceGroup can replace; it is one
 // sentence that names the field and the remedy.
 func Service(svc *corev1.Service) (Result, error) {
-	if len(svc.Spec.Selector) == 0 && svc.Spec.Type != corev1.ServiceTypeExternalName {
-		return Result{}, ErrNoSelector
-	}
 	if owner := metav1.GetControllerOf(svc); owner != nil && owner.Kind == "ServiceGroup" {
 		return Result{}, fmt.Errorf("metadata.ownerReferences: ServiceGroup %s made this Service; edit that one", owner.Name)
+	}
+	if len(svc.Spec.Selector) == 0 && svc.Spec.Type != corev1.ServiceTypeExternalName {
+		return Result{}, ErrNoSelector
 	}
 	c := &conversion{svc: svc, out: &v1alpha1.ServiceGroup{
 		TypeMeta:   metav1.TypeMeta{APIVersion: v1alpha1.GroupVersion.String(), Kind: "ServiceGroup"},

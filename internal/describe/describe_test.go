@@ -47,6 +47,11 @@ func TestStatusText(t *testing.T) {
 	}
 	requireGolden(t, "status-load-balancer.txt", StatusOf(&balanced.Observed).Text(false, Narrow))
 
+	tenant := populated()
+	tenant.ReportsUnread, tenant.Unread = true, []string{"how far each node is: you may not list nodes"}
+	tenant.condition(v1alpha1.ConditionProgrammed, metav1.ConditionTrue, v1alpha1.ReasonProgrammed, "every agent has programmed this spec")
+	requireGolden(t, "status-tenant.txt", StatusOf(&tenant.Observed).Text(false, Narrow))
+
 	external := newWorld()
 	external.Group.Spec.Groups[1] = v1alpha1.Group{Name: "api", External: &v1alpha1.External{Addresses: []string{"192.0.2.10", "192.0.2.11"}}}
 	external.serve()

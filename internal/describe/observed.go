@@ -27,6 +27,8 @@ type Observed struct {
 	// Nodes are all nodes, and Reports what the agents of nodes say they have programmed.
 	Nodes   plan.Nodes
 	Reports []Report
+	// ReportsUnread says that nodes or Leases could not be read, so that Reports says nothing.
+	ReportsUnread bool
 	// Unread says what could not be read, and why.
 	Unread []string
 }

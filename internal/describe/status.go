@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/servicegroup-dev/servicegroup/api/v1alpha1"
@@ -66,6 +67,8 @@ type AgentStatus struct {
 	Behind     []string `json:"behind,omitempty"`
 	// Silent are the nodes whose agent is down, or that have none.
 	Silent []string `json:"silent,omitempty"`
+	// Summary is what the manager says of them, where the user may not look at each.
+	Summary string `json:"summary,omitempty"`
 }
 
 // Problem is something wrong, and what to do about it.
@@ -193,6 +196,13 @@ func groupStatuses(o *Observed, served plan.Served) []GroupStatus {
 }
 
 func agentStatus(o *Observed) *AgentStatus {
+	if o.ReportsUnread {
+		summary := "not known"
+		if programmed := meta.FindStatusCondition(o.Group.Status.Conditions, v1alpha1.ConditionProgrammed); programmed != nil {
+			summary = programmed.Message
+		}
+		return &AgentStatus{Summary: summary}
+	}
 	want := plan.RevisionsOf(o.Service, o.Slices)
 	status, reporting := &AgentStatus{}, map[string]bool{}
 	for _, report := range o.Reports {

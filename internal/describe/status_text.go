@@ -76,6 +76,9 @@ func (s *Status) settings() string {
 }
 
 func (a *AgentStatus) text(p Paint) string {
+	if a.Summary != "" {
+		return a.Summary
+	}
 	total := len(a.Programmed) + len(a.Behind) + len(a.Silent)
 	text := fmt.Sprintf("%d of %s programmed", len(a.Programmed), plural(total, "node"))
 	if len(a.Programmed) == total {

@@ -175,7 +175,7 @@ func TestBadInput(t *testing.T) {
 	s.complains(t, 1, []string{"status", "shop", "-n", "default"}, "there is no ServiceGroup shop in namespace default, nor any other; name another namespace with -n")
 	for _, command := range [][]string{{"status", "shop"}, {"check"}, {"sysdump"}, {"top"}, {"trace", "shop:80", "--from", "192.0.2.1"}} {
 		s.complains(t, 1, append(command, "--server", "https://127.0.0.1:1"), "the API server https://127.0.0.1:1 cannot be reached", "--context")
-		s.complains(t, 1, append(command, "--kubeconfig", nobody), "you may not", "ask who runs the cluster for the role servicegroup-viewer")
+		s.complains(t, 1, append(command, "--kubeconfig", nobody), "you may not", "ask who runs the cluster for the role servicegroup-"+map[bool]string{true: "viewer", false: "debugger"}[command[0] == "status"])
 	}
 	s.complains(t, 2, []string{"status"}, "name one ServiceGroup, such as web")
 	s.complains(t, 2, []string{"status", "shop", "-o", "xml"}, "-o xml: ")
