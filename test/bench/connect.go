@@ -24,8 +24,10 @@ const (
 // others' work on the machine hits all of them alike. Endpoints that were replaced after a program's
 // end still answer.
 func (b *bed) connectAll(ctx context.Context, r *report) error {
+	turn := b.at(b.objects.size())
 	for range b.options.slots {
-		for _, c := range b.at(b.objects.size()) {
+		slices.Reverse(turn) // nobody is always the one after the other
+		for _, c := range turn {
 			if err := context.Cause(ctx); err != nil {
 				return err
 			}

@@ -39,7 +39,7 @@ func optionsFromEnvironment(get func(string) string) (options, error) {
 	o := options{
 		sizes: []int{1, 1000, 10000, 30000}, rounds: 3,
 		changes: 200, slowChanges: 50, changeBudget: 5 * time.Minute,
-		bound: 10 * time.Minute, slots: 15, slot: time.Second,
+		bound: 10 * time.Minute, slots: 40, slot: 500 * time.Millisecond,
 		iptablesUpTo: 1000, connectUpTo: 10000, only: get("BENCH_ONLY"),
 	}
 	switch mode := get("BENCH"); mode {
