@@ -187,6 +187,9 @@ func (c *ControlPlane) Processes() []*Process {
 	return slices.Clone(c.processes)
 }
 
+// Servers are etcd and kube-apiserver, which must be running.
+func (c *ControlPlane) Servers() []*Process { return []*Process{c.Processes()[0], c.serving} }
+
 // Close ends every program the control plane started, the last one first, and deletes its files.
 func (c *ControlPlane) Close() error {
 	c.mu.Lock()

@@ -170,8 +170,8 @@ func (b *bed) round(ctx context.Context, s sink, c *contender, last bool) error 
 		if err := b.change(ctx, s, c); err != nil {
 			return err
 		}
-		u, err := readUsage(process.PID())
-		s.add(settled, float64(u.resident)/1e6)
+		u, err := process.Usage()
+		s.add(settled, float64(u.Resident)/1e6)
 		return err
 	}
 	return nil

@@ -59,13 +59,13 @@ func (b *bed) cold(ctx context.Context, s sink, c *contender) (*lab.Process, err
 }
 
 func (b *bed) readUsage(s sink, process *lab.Process) error {
-	u, err := readUsage(process.PID())
+	u, err := process.Usage()
 	if err != nil {
 		return err
 	}
-	s.add(cpu, u.cpu.Seconds())
-	s.add(resident, float64(u.resident)/1e6)
-	s.add(peak, float64(u.peak)/1e6)
+	s.add(cpu, u.CPU.Seconds())
+	s.add(resident, float64(u.Resident)/1e6)
+	s.add(peak, float64(u.Peak)/1e6)
 	return nil
 }
 

@@ -193,17 +193,9 @@ func (b *bed) measureMemory(ctx context.Context) (string, error) {
 	if _, err := b.quietWrites(ctx); err != nil { // longer than its garbage of the start stays
 		return "", err
 	}
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", manager.PID()))
+	used, err := manager.Usage()
 	if err != nil {
 		return "", err
 	}
-	var resident int
-	for line := range strings.Lines(string(status)) {
-		if strings.HasPrefix(line, "VmRSS:") {
-			if _, err := fmt.Sscanf(line, "VmRSS: %d kB", &resident); err != nil {
-				return "", err
-			}
-		}
-	}
-	return fmt.Sprintf("%d MiB resident", resident>>10), manager.Stop()
+	return fmt.Sprintf("%d MiB resident", used.Resident>>20), manager.Stop()
 }

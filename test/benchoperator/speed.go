@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"text/tabwriter"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -27,10 +28,10 @@ type contender struct {
 	name   string
 	start  func(context.Context) (*lab.Process, error)
 	create func(ctx context.Context, i int) error
-	took   []time.Duration
+	// took, own and servers are, of each round, the time until the last slice and the CPU time of the
+	// contender, and of the API server with etcd, until then.
+	took, own, servers []time.Duration
 }
-
-func (c *contender) best() time.Duration { return slices.Min(c.took) }
 
 // contenders have the same limits: as many requests a second as they like, and the workers of a
 // cluster of this size.
@@ -66,7 +67,7 @@ func (b *bed) contenders() []*contender {
 }
 
 // compare lets the contenders take turns on the same pods, each on a cluster without entry points,
-// and prints the best time of each. A small round before warms the API server up.
+// and prints the best of each. A small round before warms the API server up.
 func (b *bed) compare(ctx context.Context) error {
 	if err := b.runPods(ctx, speedNamespace, b.scale.groups*b.podsEach, func(i int) string { return app(i % b.scale.groups) }); err != nil {
 		return err
@@ -78,37 +79,71 @@ func (b *bed) compare(ctx context.Context) error {
 			n = min(n, 50)
 		}
 		for _, c := range all {
-			took, err := b.race(ctx, c, n)
-			if err != nil {
+			if err := b.race(ctx, c, n); err != nil {
 				return fmt.Errorf("%s: %w", c.name, err)
 			}
-			if round > 0 {
-				c.took = append(c.took, took)
+		}
+		if round == 0 {
+			for _, c := range all {
+				c.took, c.own, c.servers = nil, nil, nil
 			}
 		}
 	}
-	operator := all[len(all)-1].best()
+	operator := all[len(all)-1]
+	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(table, "seconds, best of %d rounds\tto the last slice\toperator\tCPU time\tof API server and etcd\toperator, both\n", rounds)
 	for _, c := range all {
-		fmt.Fprintf(os.Stdout, "%-75s %s   (best of %v; the operator takes %.2f of it)\n", "first created to last slice complete: "+c.name,
-			c.best(), c.took, operator.Seconds()/c.best().Seconds())
+		fmt.Fprintf(table, "%s\t%.1f\t%.2fx\t%.1f\t%.1f\t%.2fx\n", c.name,
+			best(c.took), best(operator.took)/best(c.took),
+			best(c.own), best(c.servers), (best(operator.own)+best(operator.servers))/(best(c.own)+best(c.servers)))
 	}
-	return nil
+	return table.Flush()
 }
 
-// race takes the time of one contender for n entry points, and removes what came of it.
-func (b *bed) race(ctx context.Context, c *contender, n int) (time.Duration, error) {
+// best is the least of several rounds, in seconds.
+func best(rounds []time.Duration) float64 { return slices.Min(rounds).Seconds() }
+
+// race measures one contender with n entry points, and removes what came of it.
+func (b *bed) race(ctx context.Context, c *contender, n int) error {
 	process, err := c.start(ctx)
 	if err != nil {
-		return 0, err
+		return err
+	}
+	ownBefore, serversBefore, err := b.cpu(process)
+	if err != nil {
+		return err
 	}
 	took, err := b.untilComplete(ctx, speedNamespace, n, c.create)
 	if err != nil {
-		return 0, err
+		return err
 	}
+	own, servers, err := b.cpu(process)
+	if err != nil {
+		return err
+	}
+	c.took = append(c.took, took.Round(10*time.Millisecond))
+	c.own = append(c.own, own-ownBefore)
+	c.servers = append(c.servers, servers-serversBefore)
 	if err := process.Stop(); err != nil {
-		return 0, err
+		return err
 	}
-	return took.Round(time.Millisecond), b.clear(ctx)
+	return b.clear(ctx)
+}
+
+// cpu is what a contender, and the API server with etcd, have used so far.
+func (b *bed) cpu(process *lab.Process) (own, servers time.Duration, err error) {
+	u, err := process.Usage()
+	if err != nil {
+		return 0, 0, err
+	}
+	own = u.CPU
+	for _, server := range b.lab.ControlPlane.Servers() {
+		if u, err = server.Usage(); err != nil {
+			return 0, 0, err
+		}
+		servers += u.CPU
+	}
+	return own, servers, nil
 }
 
 // clear removes every entry point, since nobody collects garbage here, and waits until its address is

@@ -14,54 +14,6 @@ import (
 	"github.com/servicegroup-dev/servicegroup/internal/lab"
 )
 
-// usage is what a process has used so far.
-type usage struct {
-	// cpu includes the children that have ended: kube-proxy runs nft and iptables-restore.
-	cpu time.Duration
-	// resident and peak are bytes, of the process alone.
-	resident, peak int64
-}
-
-// clockTick is the unit of times in /proc/PID/stat (USER_HZ, 100 on every architecture of Go's).
-const clockTick = 10 * time.Millisecond
-
-func readUsage(pid int) (usage, error) {
-	var u usage
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return u, fmt.Errorf("reading CPU time: %w", err)
-	}
-	// The second field is the program's name in parentheses and may hold anything; user and system
-	// time, the process's and its children's, are fields 14 to 17.
-	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
-	for _, field := range fields[11:15] {
-		ticks, err := strconv.ParseInt(field, 10, 64)
-		if err != nil {
-			return u, fmt.Errorf("reading CPU time: %w", err)
-		}
-		u.cpu += time.Duration(ticks) * clockTick
-	}
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return u, fmt.Errorf("reading memory: %w", err)
-	}
-	for line := range strings.Lines(string(status)) {
-		var kilobytes int64
-		switch {
-		case scan(line, "VmRSS: %d kB", &kilobytes):
-			u.resident = kilobytes << 10
-		case scan(line, "VmHWM: %d kB", &kilobytes):
-			u.peak = kilobytes << 10
-		}
-	}
-	return u, nil
-}
-
-func scan(line, format string, value *int64) bool {
-	n, err := fmt.Sscanf(line, format, value)
-	return n == 1 && err == nil
-}
-
 // groupBound is how long the kernel may take to abort what a killed process asked for.
 const groupBound = 10 * time.Minute
 
