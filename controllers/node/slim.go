@@ -41,6 +41,8 @@ func slimSlice(o *discoveryv1.EndpointSlice) {
 		o.Labels[v1alpha1.LabelGroup] = *sharedString(&group)
 	}
 	o.Annotations = only(o.Annotations, corev1.EndpointsLastChangeTriggerTime)
+	// Decoding doubles the room until they fit; a third of it would stay empty for good.
+	o.Endpoints = append(make([]discoveryv1.Endpoint, 0, len(o.Endpoints)), o.Endpoints...)
 	for i := range o.Endpoints {
 		ep := &o.Endpoints[i]
 		ep.TargetRef, ep.Zone, ep.Hostname, ep.DeprecatedTopology = nil, nil, nil, nil
