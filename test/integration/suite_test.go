@@ -92,9 +92,9 @@ func startCluster() *rest.Config {
 	server.Set("delete-collection-workers", "16") // else it deletes 10,000 pods one by one
 	cluster.ControlPlane.Etcd = &envtest.Etcd{}
 	cluster.ControlPlane.Etcd.Configure().Set("unsafe-no-fsync", "true")
+	DeferCleanup(func() { Expect(cluster.Stop()).To(Succeed()) }) // also when the CRD is refused
 	config, err := cluster.Start()
 	Expect(err).NotTo(HaveOccurred(), "starting etcd and kube-apiserver from %s (make tools builds them)", assets)
-	DeferCleanup(func() { Expect(cluster.Stop()).To(Succeed()) })
 	config.QPS, config.Burst = -1, -1
 	return config
 }
