@@ -181,7 +181,7 @@ func pause(ctx context.Context, d time.Duration) bool {
 // failed makes the next sync find out what the kernel holds.
 func (a *Agent) failed(err error) {
 	a.options.Log.Error(err, "Programming nftables failed; everything is looked at anew")
-	a.metrics.failures.Inc()
+	a.metrics.failed(err)
 	a.health.failed(err)
 	a.lookAnew()
 	a.failures++

@@ -1,10 +1,13 @@
 package node
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sys/unix"
 
 	"github.com/servicegroup-dev/servicegroup/internal/proxy"
 	"github.com/servicegroup-dev/servicegroup/internal/ruleset"
@@ -14,7 +17,7 @@ import (
 type metrics struct {
 	duration    *prometheus.HistogramVec
 	programming prometheus.Histogram
-	failures    prometheus.Counter
+	failures    *prometheus.CounterVec
 	repairs     prometheus.Counter
 	elements    *prometheus.CounterVec
 	services    prometheus.Gauge
@@ -48,7 +51,8 @@ func newMetrics(registerer prometheus.Registerer, mode Mode) (*metrics, error) {
 			Help:    "Time from the change of a pod to the commit of its endpoints in the kernel.",
 			Buckets: programmingBuckets(),
 		}),
-		failures: prometheus.NewCounter(counter("sync_failures_total", "Syncs that failed and were followed by a look at everything.")),
+		failures: prometheus.NewCounterVec(counter("sync_failures_total",
+			"Syncs that failed and were followed by a look at everything; reason is the kernel's error, such as ENOMEM, or other."), []string{"reason"}),
 		repairs:  prometheus.NewCounter(counter("repairs_total", "How often the tables were looked at because somebody else changed them.")),
 		elements: prometheus.NewCounterVec(counter("elements_written_total", "Map elements written to the kernel; operation is add or delete."), []string{"operation"}),
 		services: gauge("services", "Services that are programmed."),
@@ -61,8 +65,12 @@ func newMetrics(registerer prometheus.Registerer, mode Mode) (*metrics, error) {
 		staleFlows: prometheus.NewCounter(counter("stale_udp_flows_deleted_total", "UDP flows that were ended because their endpoint left.")),
 		lastSynced: gauge("last_sync_timestamp_seconds", "When the last sync succeeded, in seconds since 1970."),
 	}
+	// What is there from the start, at 0, shows the first time, too.
 	for _, reason := range proxy.Reasons() {
-		m.ignored.WithLabelValues(string(reason)) // there from the start, at 0
+		m.ignored.WithLabelValues(string(reason))
+	}
+	for _, reason := range append(failureReasons(), otherFailure) {
+		m.failures.WithLabelValues(reason)
 	}
 	collectors := []prometheus.Collector{
 		m.duration, m.programming, m.failures, m.repairs, m.elements, m.services, m.ignored, m.collisions, m.conflicts, m.staleFlows, m.lastSynced,
@@ -97,6 +105,25 @@ func (m *metrics) addProxyNames() []prometheus.Collector {
 		Name: "kubeproxy_sync_proxy_rules_last_timestamp_seconds", Help: "The last time proxy rules were successfully synced",
 	})
 	return []prometheus.Collector{m.proxyDuration, m.proxyProgramming, m.proxyLastSynced}
+}
+
+// otherFailure is the reason of failures that are not counted one by one.
+const otherFailure = "other"
+
+// failureReasons are the kernel's errors that are counted one by one: memory and buffers, somebody else who
+// owns the table or is at it, and features that are missing.
+func failureReasons() []string {
+	return []string{"EBUSY", "EEXIST", "ENOBUFS", "ENOENT", "ENOMEM", "ENOSPC", "EOPNOTSUPP", "EPERM"}
+}
+
+// failed notes a sync that failed.
+func (m *metrics) failed(err error) {
+	reason := otherFailure
+	var errno unix.Errno
+	if errors.As(err, &errno) && slices.Contains(failureReasons(), unix.ErrnoName(errno)) {
+		reason = unix.ErrnoName(errno)
+	}
+	m.failures.WithLabelValues(reason).Inc()
 }
 
 // synced notes a sync that began at started and brought changes that were caused at triggers.

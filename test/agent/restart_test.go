@@ -237,6 +237,9 @@ func TestOthersChangesArePutRight(t *testing.T) {
 			return nil
 		})
 		t.Logf("%q was put right after %s", disturbance, took.Round(time.Millisecond))
+		if took > 2*time.Second {
+			t.Errorf("after %q it took %s to put the tables right, want 2s at most", disturbance, took)
+		}
 		if _, err := b.client.Ask(t.Context(), "tcp", address); err != nil {
 			t.Errorf("after %q: %v", disturbance, err)
 		}
