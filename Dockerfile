@@ -2,7 +2,9 @@
 # the same bytes (-trimpath, no build ID, no VCS stamp); for an image of the same digest, give
 # SOURCE_DATE_EPOCH and rewrite-timestamp=true as make image does.
 FROM --platform=$BUILDPLATFORM golang:1.26 AS build
-ARG TARGETOS=linux TARGETARCH=amd64 VERSION=development
+# A default would win over what BuildKit knows of the platform, and every image would be of one machine.
+ARG TARGETOS TARGETARCH
+ARG VERSION=development
 WORKDIR /src
 COPY go.mod go.sum ./
 RUN --mount=type=cache,target=/go/pkg/mod go mod download

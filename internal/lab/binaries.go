@@ -36,8 +36,8 @@ func kubernetesBinary(name string) (string, error) {
 	return repositoryBinary(filepath.Join("bin", "k8s", name), "make tools")
 }
 
-// projectBinary finds the project's own program.
-func projectBinary() (string, error) {
+// ProjectBinary finds the project's own program.
+func ProjectBinary() (string, error) {
 	return repositoryBinary(filepath.Join("bin", "servicegroup"), "make build")
 }
 

@@ -88,6 +88,8 @@ func namespaces(ownUserNS bool) (*syscall.SysProcAttr, error) {
 	if attr.UidMappings, err = identityMap("/proc/self/uid_map"); err != nil {
 		return nil, err
 	}
+	// And may drop its supplementary groups, as who starts containers does.
+	attr.GidMappingsEnableSetgroups = true
 	attr.GidMappings, err = identityMap("/proc/self/gid_map")
 	return attr, err
 }

@@ -20,12 +20,6 @@ func (c *ControlPlane) KubeconfigAs(name, user string, groups ...string) (string
 	return path, c.writeKubeconfig(path, &clientcmdapi.AuthInfo{Token: c.token, Impersonate: user, ImpersonateGroups: groups})
 }
 
-// KubeconfigWithToken writes a kubeconfig file of whom the token is of, and returns its path.
-func (c *ControlPlane) KubeconfigWithToken(name, token string) (string, error) {
-	path := c.path("kubeconfig-" + name)
-	return path, c.writeKubeconfig(path, &clientcmdapi.AuthInfo{Token: token})
-}
-
 func (c *ControlPlane) writeKubeconfig(path string, as *clientcmdapi.AuthInfo) error {
 	const name = "lab"
 	config := clientcmdapi.NewConfig()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"time"
 )
 
@@ -17,14 +18,10 @@ func (l *Lab) LaunchAgent(node *Node) (*Process, error) {
 	return l.ControlPlane.launch(agent)
 }
 
-// RunProject runs the project's own program on a host with arguments and an environment of the caller's, as
-// an installation's pod would, and waits until the health endpoint answers. Close ends it.
-func (c *ControlPlane) RunProject(ctx context.Context, host *Host, name string, args, env []string, health string) (*Process, error) {
-	path, err := projectBinary()
-	if err != nil {
-		return nil, err
-	}
-	return c.run(ctx, program{name: name, path: path, args: args, env: env, host: host, dir: c.dir, health: health})
+// RunCommand runs a program of the caller's on a host, with that path, arguments and environment besides the
+// lab's, as an installation's pod would, and waits until the health endpoint answers. Close ends it.
+func (c *ControlPlane) RunCommand(ctx context.Context, host *Host, name string, cmd *exec.Cmd, health string) (*Process, error) {
+	return c.run(ctx, program{name: name, path: cmd.Path, args: cmd.Args[1:], env: cmd.Env, host: host, dir: c.dir, health: health})
 }
 
 // LaunchKubeProxy is [Lab.StartKubeProxy] without the waiting, and with a minimum period between two

@@ -67,7 +67,7 @@ func (c *ControlPlane) apiServerProgram() (program, error) {
 
 // managerProgram is the project's operator, on the fabric.
 func (l *Lab) managerProgram() (program, error) {
-	path, err := projectBinary()
+	path, err := ProjectBinary()
 	return program{
 		name: "manager", path: path, host: l.Network.Fabric, dir: l.ControlPlane.dir,
 		args: append([]string{
@@ -84,7 +84,7 @@ func (l *Lab) managerProgram() (program, error) {
 
 // agentProgram is the project's node agent, on a node.
 func (l *Lab) agentProgram(node *Node) (program, error) {
-	path, err := projectBinary()
+	path, err := ProjectBinary()
 	return program{
 		name: "agent-" + node.Name, path: path, host: node.Host, dir: l.ControlPlane.dir,
 		args: append([]string{

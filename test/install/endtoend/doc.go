@@ -1,4 +1,4 @@
-// Package endtoend installs the project into the lab as an administrator does, runs its programs as the
-// pods of the installation say, with the tokens of its service accounts and the RBAC it ships, serves a
-// ServiceGroup, and compares the rights used, from the audit log, with those granted.
+// Package endtoend installs the project into the lab as an administrator does, builds its image and runs
+// it as the pods of the installation say, with their rights, the tokens of its service accounts and the RBAC
+// it ships, serves a ServiceGroup, and compares the rights used, from the audit log, with those granted.
 package endtoend

@@ -19,6 +19,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/servicegroup-dev/servicegroup/internal/lab"
+	"github.com/servicegroup-dev/servicegroup/test/install/image"
 	"github.com/servicegroup-dev/servicegroup/test/install/manifests"
 )
 
@@ -37,6 +38,9 @@ type installation struct {
 	t *testing.T
 	// reader is the token of one who may read the metrics.
 	reader string
+	// image is what the pods run; without one it is binary, or what make build built.
+	image  *image.Image
+	binary string
 }
 
 // await looks until check has no complaint.
@@ -187,8 +191,11 @@ func TestInstallAndServe(t *testing.T) {
 		t.Run(installer.name, func(t *testing.T) {
 			i := newInstallation(t)
 			installer.install(i)
+			i.runImage()
 			i.reader = i.newReader()
 			managers, agents := i.runs()
+			i.expectRights(managers[0], "65532", 0)
+			i.expectRights(agents[0], "0", netAdmin)
 			i.serve()
 			i.selftest()
 			leader := i.leader(managers)

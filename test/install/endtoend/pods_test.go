@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"testing"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -82,47 +81,13 @@ func (i *installation) start(pod corev1.Pod, node *lab.Node) program {
 	for _, p := range container.Ports {
 		port[p.Name] = p.ContainerPort
 	}
-	args := append(slices.Clone(container.Args), "--kubeconfig="+i.kubeconfig(pod))
-	process, err := i.ControlPlane.RunProject(i.t.Context(), host, pod.Name, args, environment(i.t, container, node.Name), fmt.Sprintf(
+	process, err := i.ControlPlane.RunCommand(i.t.Context(), host, pod.Name, i.command(pod, node), fmt.Sprintf(
 		"http://127.0.0.1:%d%s", port["health"], container.ReadinessProbe.HTTPGet.Path))
 	if err != nil {
 		i.t.Fatalf("running %s: %v", pod.Name, err)
 	}
 	i.t.Cleanup(func() { _ = process.Stop() })
 	return program{Process: process, host: host, metrics: port["metrics"]}
-}
-
-// environment is what the kubelet would set.
-func environment(t *testing.T, container corev1.Container, node string) []string {
-	t.Helper()
-	var out []string
-	for _, variable := range container.Env {
-		value := variable.Value
-		if variable.ValueFrom != nil {
-			switch path := variable.ValueFrom.FieldRef.FieldPath; path {
-			case "spec.nodeName":
-				value = node
-			case "metadata.namespace":
-				value = manifests.Namespace
-			default:
-				t.Fatalf("%s has the field %s in its environment, which the test does not know", container.Name, path)
-			}
-		}
-		out = append(out, variable.Name+"="+value)
-	}
-	return out
-}
-
-// kubeconfig is that of the pod's service account.
-func (i *installation) kubeconfig(pod corev1.Pod) string {
-	i.t.Helper()
-	path, err := i.ControlPlane.KubeconfigWithToken(pod.Name, i.token(pod.Spec.ServiceAccountName, &authenticationv1.BoundObjectReference{
-		APIVersion: "v1", Kind: "Pod", Name: pod.Name, UID: pod.UID,
-	}))
-	if err != nil {
-		i.t.Fatal(err)
-	}
-	return path
 }
 
 func (i *installation) token(account string, bound *authenticationv1.BoundObjectReference) string {
@@ -133,6 +98,23 @@ func (i *installation) token(account string, bound *authenticationv1.BoundObject
 		i.t.Fatalf("requesting a token of %s: %v", account, err)
 	}
 	return request.Status.Token
+}
+
+// reportReady reports as the kubelet does that a pod runs and is ready.
+func (i *installation) reportReady(name string, host *lab.Host) {
+	i.t.Helper()
+	api := i.Kubernetes.CoreV1().Pods(manifests.Namespace)
+	pod, err := api.Get(i.t.Context(), name, metav1.GetOptions{})
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	pod.Status = corev1.PodStatus{
+		Phase: corev1.PodRunning, PodIP: host.IPv4.String(), PodIPs: []corev1.PodIP{{IP: host.IPv4.String()}},
+		Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}},
+	}
+	if _, err := api.UpdateStatus(i.t.Context(), pod, metav1.UpdateOptions{}); err != nil {
+		i.t.Fatal(err)
+	}
 }
 
 // runs starts the managers and agents, and returns them.

@@ -1,14 +1,12 @@
 package endtoend
 
 import (
-	"path/filepath"
-	"slices"
+	"os"
+	"strings"
 
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
-	"github.com/servicegroup-dev/servicegroup/internal/lab"
 	"github.com/servicegroup-dev/servicegroup/test/install/manifests"
 )
 
@@ -34,26 +32,15 @@ func (i *installation) selftest() {
 	}
 	node := i.Nodes()[0]
 	host := i.place(*pod, node)
-	pod, err = api.Get(ctx, pod.Name, metav1.GetOptions{})
+	i.reportReady(pod.Name, host)
+	cmd := i.command(*pod, node)
+	var out strings.Builder
+	cmd.Env, cmd.Stdout, cmd.Stderr = append(os.Environ(), cmd.Env...), &out, &out
+	if err = host.Start(cmd); err == nil {
+		err = cmd.Wait()
+	}
 	if err != nil {
-		i.t.Fatal(err)
-	}
-	pod.Status = corev1.PodStatus{
-		Phase: corev1.PodRunning, PodIP: host.IPv4.String(), PodIPs: []corev1.PodIP{{IP: host.IPv4.String()}},
-		Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}},
-	}
-	if _, err := api.UpdateStatus(ctx, pod, metav1.UpdateOptions{}); err != nil {
-		i.t.Fatal(err)
-	}
-	root, err := lab.ModuleRoot()
-	if err != nil {
-		i.t.Fatal(err)
-	}
-	container := pod.Spec.Containers[0]
-	command := slices.Concat(environment(i.t, container, node.Name), []string{filepath.Join(root, "bin", "servicegroup")},
-		container.Args, []string{"--kubeconfig=" + i.kubeconfig(*pod)})
-	if out, err := host.Output(ctx, "env", command...); err != nil {
-		i.t.Fatalf("helm test: %v\n%s", err, out)
+		i.t.Fatalf("helm test: %v\n%s", err, out.String())
 	}
 	i.kubectl("", "-n", manifests.Namespace, "delete", "pod", pod.Name, "--grace-period=0", "--force")
 }

@@ -1,0 +1,153 @@
+package endtoend
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/servicegroup-dev/servicegroup/internal/lab"
+	"github.com/servicegroup-dev/servicegroup/test/install/image"
+	"github.com/servicegroup-dev/servicegroup/test/install/manifests"
+)
+
+// runImage makes the pods of the installation run the image, with the rights that they ask for. Where no
+// image can be built the programs run as they are; in CI that is a failure.
+func (i *installation) runImage() {
+	i.t.Helper()
+	if err := image.Missing(); err != nil {
+		if os.Getenv("CI") == "true" {
+			i.t.Fatalf("in CI the image must run: %v", err)
+		}
+		i.t.Logf("NOT FROM THE IMAGE, and with all of root's rights: %v", err)
+		return
+	}
+	built, err := theImage()
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	i.image = built
+}
+
+// command runs the container of a pod: from the image, if there is one.
+func (i *installation) command(pod corev1.Pod, node *lab.Node) *exec.Cmd {
+	i.t.Helper()
+	container := pod.Spec.Containers[0]
+	env, account := i.withAPIServer(environment(i.t, container, node.Name)), i.serviceAccount(pod)
+	if i.image != nil {
+		cmd, err := i.image.Command(image.Container{Name: pod.Name, Pod: pod.Spec, Environment: env, ServiceAccount: account})
+		if err != nil {
+			i.t.Fatal(err)
+		}
+		return cmd
+	}
+	binary := i.binary
+	if binary == "" {
+		var err error
+		if binary, err = lab.ProjectBinary(); err != nil {
+			i.t.Fatal(err)
+		}
+	}
+	// The service account's folder is where a container has it, for this process alone.
+	const mounted = `mkdir -p "$1" && mount --bind "$0" "$1" && shift && exec "$@"`
+	cmd := exec.Command("unshare", append([]string{"--mount", "sh", "-c", mounted, account, image.ServiceAccountPath, binary}, container.Args...)...)
+	cmd.Env = env
+	return cmd
+}
+
+// withAPIServer adds where the API server is, unless the pod says so. A kubelet would name the virtual IP
+// of the Service kubernetes, which has no endpoint in the lab.
+func (i *installation) withAPIServer(env []string) []string {
+	if slices.ContainsFunc(env, func(v string) bool { return strings.HasPrefix(v, "KUBERNETES_SERVICE_HOST=") }) {
+		return env
+	}
+	return append(env, "KUBERNETES_SERVICE_HOST="+i.Network.Fabric.IPv4.String(), "KUBERNETES_SERVICE_PORT=6443")
+}
+
+// serviceAccount is the folder that the kubelet would mount, with a token that ends with the pod.
+func (i *installation) serviceAccount(pod corev1.Pod) string {
+	i.t.Helper()
+	dir := filepath.Join(i.ControlPlane.Dir(), "accounts", pod.Name)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		i.t.Fatal(err)
+	}
+	token := i.token(pod.Spec.ServiceAccountName, &authenticationv1.BoundObjectReference{
+		APIVersion: "v1", Kind: "Pod", Name: pod.Name, UID: pod.UID,
+	})
+	for file, content := range map[string]string{
+		"token": token, "ca.crt": string(i.ControlPlane.Config().CAData), "namespace": manifests.Namespace,
+	} {
+		if err := os.WriteFile(filepath.Join(dir, file), []byte(content), 0o644); err != nil {
+			i.t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// environment is what the kubelet would set.
+func environment(t *testing.T, container corev1.Container, node string) []string {
+	t.Helper()
+	var out []string
+	for _, variable := range container.Env {
+		value := variable.Value
+		if variable.ValueFrom != nil {
+			switch path := variable.ValueFrom.FieldRef.FieldPath; path {
+			case "spec.nodeName":
+				value = node
+			case "metadata.namespace":
+				value = manifests.Namespace
+			default:
+				t.Fatalf("%s has the field %s in its environment, which the test does not know", container.Name, path)
+			}
+		}
+		out = append(out, variable.Name+"="+value)
+	}
+	return out
+}
+
+// netAdmin is CAP_NET_ADMIN in a set of capabilities.
+const netAdmin = 1 << 12
+
+// expectRights checks what the kernel lets a program that runs from the image do.
+func (i *installation) expectRights(of program, user string, capabilities uint64) {
+	i.t.Helper()
+	if i.image == nil {
+		return
+	}
+	// The container's first process is the runtime's child.
+	runtime := fmt.Sprint(of.PID())
+	child, err := os.ReadFile(filepath.Join("/proc", runtime, "task", runtime, "children"))
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	proc := filepath.Join("/proc", strings.TrimSpace(string(child)))
+	status, err := os.ReadFile(filepath.Join(proc, "status"))
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	set := fmt.Sprintf("%016x", capabilities)
+	for name, want := range map[string]string{
+		"Uid": user, "CapPrm": set, "CapEff": set, "CapBnd": set, "CapInh": fmt.Sprintf("%016x", 0), "NoNewPrivs": "1",
+	} {
+		_, rest, _ := strings.Cut(string(status), "\n"+name+":")
+		if got := strings.Fields(rest)[0]; got != want {
+			i.t.Errorf("%s runs with %s %s, want %s", of.Name, name, got, want)
+		}
+	}
+	mounts, err := os.ReadFile(filepath.Join(proc, "mountinfo"))
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	for line := range strings.Lines(string(mounts)) {
+		// The fifth field is where it is mounted, the sixth how.
+		if fields := strings.Fields(line); fields[4] == "/" && !strings.HasPrefix(fields[5], "ro") {
+			i.t.Errorf("%s may write to its root: %s", of.Name, line)
+		}
+	}
+}
