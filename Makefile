@@ -52,7 +52,7 @@ image: ## Build and push the image for amd64 and arm64 (IMG=image, PLATFORMS=...
 ##@ Test
 
 .PHONY: test
-test: need-nft need-iptables need-gcc tools-test modules build bin/kustomize bin/helm ## Run all tests: unit, operator on a real API server, real packets.
+test: need-nft need-iptables need-gcc tools-test modules previous build bin/kustomize bin/helm ## Run all tests: unit, operator on a real API server, real packets.
 	@echo "running unit tests, the operator's tests on a real kube-apiserver, and the lab's own ..."
 	$(GO_TEST) $$(go list ./... | grep -v /test/)
 	@echo "running the tests in the lab, one package after the other: real packets, agents, stories ..."
@@ -66,7 +66,7 @@ test-unit: ## Run the tests of the pure rooms only, in seconds.
 	$(GO_TEST) ./internal/plan/... ./internal/proxy/... ./internal/ruleset/...
 
 .PHONY: test-install
-test-install: need-nft tools-test modules build bin/kustomize ## Run the tests of what is installed: kustomize, Helm, admission policies, image, alerts.
+test-install: need-nft tools-test modules previous build bin/kustomize ## Run the tests of what is installed: kustomize, Helm, admission policies, image, alerts.
 	cd test/install && $(GO_TEST) -v -p 1 -timeout 20m ./...
 
 .PHONY: test-dataplane
@@ -138,6 +138,10 @@ tools-bench:
 	@hack/build-k8s.sh etcd kube-apiserver kube-proxy
 tools-test:
 	@hack/build-k8s.sh etcd kube-apiserver kubectl kube-controller-manager kube-proxy coredns
+
+.PHONY: previous
+previous: ## Build the release before this one into bin/previous, for the tests of upgrades.
+	@hack/build-previous.sh
 
 # The image is built in tests without a network, and its recipe downloads every module.
 .PHONY: modules

@@ -41,6 +41,11 @@ func ProjectBinary() (string, error) {
 	return repositoryBinary(filepath.Join("bin", "servicegroup"), "make build")
 }
 
+// PreviousBinary finds the program of the release before this one.
+func PreviousBinary() (string, error) {
+	return repositoryBinary(filepath.Join("bin", "previous", "servicegroup"), "make previous")
+}
+
 func repositoryBinary(path, remedy string) (string, error) {
 	root, err := ModuleRoot()
 	if err != nil {

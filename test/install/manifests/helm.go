@@ -36,6 +36,15 @@ func Chart() (*chart.Chart, error) {
 	return loader.Load(path)
 }
 
+// PreviousChart loads the chart of the release before this one, which make previous brings.
+func PreviousChart() (*chart.Chart, error) {
+	root, err := lab.ModuleRoot()
+	if err != nil {
+		return nil, err
+	}
+	return loader.Load(filepath.Join(root, "bin", "previous", "chart"))
+}
+
 // Helm returns what helm template prints, but for the tests.
 func Helm(values Values) ([]*unstructured.Unstructured, error) { return HelmIn(Namespace, values) }
 
