@@ -33,7 +33,7 @@ type Panel struct {
 }
 
 // Variable is something the dashboard's user chooses.
-type Variable struct{ Name, Type string }
+type Variable struct{ Name, Type, Query, AllValue string }
 
 // ReadDashboard reads the Grafana dashboard.
 func ReadDashboard() (*Dashboard, error) {

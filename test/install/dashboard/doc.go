@@ -1,0 +1,4 @@
+// Package dashboard tests what is drawn and alerted: it scrapes real programs, and series that say what
+// went wrong, into Prometheus' own storage, and asks Prometheus' own engine what the Grafana dashboard and
+// the alerts ask. Grafana itself is not run.
+package dashboard
