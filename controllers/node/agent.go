@@ -281,7 +281,7 @@ func (a *Agent) noteConflicts(conflicts map[proxy.Key]types.NamespacedName) {
 	for key, holder := range conflicts {
 		if a.disputed[key] != holder {
 			a.disputed[key] = holder
-			a.options.Log.Info("A frontend is claimed by two Services; the one that had it first keeps it", "frontend", key.String(), "service", holder)
+			a.options.Log.Info("A frontend is claimed by two Services; the one that is named has it", "frontend", key.String(), "service", holder)
 		}
 	}
 }

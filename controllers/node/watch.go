@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -199,7 +200,7 @@ func (w *watcher) markService(obj any) {
 	w.note(func(c *changes) {
 		c.seen.services = newest(c.seen.services, service.ResourceVersion)
 		if w.ours(service.Labels) {
-			c.services[types.NamespacedName{Namespace: service.Namespace, Name: service.Name}] = struct{}{}
+			c.services[nameOf(service)] = struct{}{}
 		}
 	})
 }
@@ -278,16 +279,27 @@ func (w *watcher) service(name types.NamespacedName) (*corev1.Service, []*discov
 	return obj.(*corev1.Service), out, nil
 }
 
-// addAll returns the names of all Services that there are and of those that are given, once each.
+// addAll returns the names of all Services that there are, the oldest first, after those that are given and
+// gone.
 func (w *watcher) addAll(names []types.NamespacedName) []types.NamespacedName {
+	names = slices.DeleteFunc(names, func(name types.NamespacedName) bool {
+		_, exists, err := w.services.GetIndexer().GetByKey(name.String())
+		return err == nil && exists
+	})
 	list := w.services.GetIndexer().List()
+	slices.SortFunc(list, func(x, y any) int {
+		a, b := x.(*corev1.Service), y.(*corev1.Service)
+		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), ruleset.CompareNames(nameOf(a), nameOf(b)))
+	})
 	names = slices.Grow(names, len(list))
 	for _, obj := range list {
-		service := obj.(*corev1.Service)
-		names = append(names, types.NamespacedName{Namespace: service.Namespace, Name: service.Name})
+		names = append(names, nameOf(obj.(*corev1.Service)))
 	}
-	slices.SortFunc(names, ruleset.CompareNames)
-	return slices.Compact(names)
+	return names
+}
+
+func nameOf(service *corev1.Service) types.NamespacedName {
+	return types.NamespacedName{Namespace: service.Namespace, Name: service.Name}
 }
 
 // nodeObject returns the Node, nil as long as there is none.

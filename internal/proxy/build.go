@@ -27,6 +27,7 @@ func Build(service *corev1.Service, endpointSlices []*discoveryv1.EndpointSlice,
 		return Service{}
 	}
 	b := &builder{service: service, slices: endpointSlices, node: node}
+	b.out.Created = service.CreationTimestamp.Unix()
 	for _, text := range clusterIPs(service) {
 		vip, err := netip.ParseAddr(text)
 		if err != nil {

@@ -186,6 +186,9 @@ type Service struct {
 	// check asks for.
 	LocalReady int
 
+	// Created is when the Service was created, in seconds since 1970.
+	Created int64
+
 	// Ignored are the endpoint addresses that were left out, sorted, once for each reason.
 	Ignored []Ignored
 }

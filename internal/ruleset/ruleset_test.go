@@ -144,6 +144,108 @@ func TestTwoServicesThatClaimOneFrontend(t *testing.T) {
 	}
 }
 
+// TestWhoHasAFrontend lets two Services claim one, and applies the writes as the kernel would.
+func TestWhoHasAFrontend(t *testing.T) {
+	shared := key("192.0.2.1", 80)
+	claim := func(created int64, endpoint int) *proxy.Service {
+		return &proxy.Service{Created: created, Frontends: []proxy.Frontend{{Key: shared, Endpoints: pods(endpoint)}}}
+	}
+	virtual := claim(9, 2)
+	virtual.VirtualIPs = []netip.Addr{shared.Addr}
+	a, b := name("a"), name("b")
+	for _, test := range []struct {
+		name string
+		// before is what a former agent left in the tables; updates follow one another.
+		before  Update
+		updates []Update
+		// want is the number of the pod to which the frontend leads.
+		want int
+	}{
+		{
+			name:    "the older of two that are new",
+			updates: []Update{{Services: services(a, claim(2, 1), b, claim(1, 2))}}, want: 2,
+		},
+		{
+			name:    "who had it before an older one came",
+			updates: []Update{{Services: services(b, claim(2, 2))}, {Services: services(a, claim(1, 1))}}, want: 2,
+		},
+		{
+			name:    "who had it before the agent was started again",
+			before:  Update{Services: services(b, claim(2, 2))},
+			updates: []Update{{Services: services(a, claim(1, 1), b, claim(2, 2))}}, want: 2,
+		},
+		{
+			name:    "whose virtual IP it is, of two that are new",
+			updates: []Update{{Services: services(a, claim(1, 1), b, virtual)}}, want: 2,
+		},
+		{
+			name:    "whose virtual IP it is, though another had it before",
+			updates: []Update{{Services: services(a, claim(1, 1))}, {Services: services(b, virtual)}}, want: 2,
+		},
+		{
+			name:    "whose virtual IP it is, though both change",
+			updates: []Update{{Services: services(a, claim(1, 1))}, {Services: services(a, claim(1, 3), b, virtual)}}, want: 2,
+		},
+		{
+			name:    "whose virtual IP it is, though another had it before the agent was started again",
+			before:  Update{Services: services(a, claim(1, 1))},
+			updates: []Update{{Services: services(a, claim(1, 1), b, virtual)}}, want: 2,
+		},
+		{
+			name:    "the other once that is gone",
+			updates: []Update{{Services: services(a, claim(1, 1))}, {Services: services(b, virtual)}, {Services: services(b, nil)}}, want: 1,
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			state, k, all := NewState(), &kernel{elements: map[Element]Element{}, chains: map[FamilyChain]bool{}}, services()
+			run := func(result Result) Result {
+				t.Helper()
+				if err := k.apply(&result.Change); err != nil {
+					t.Fatal(err)
+				}
+				return result
+			}
+			if test.before.Services != nil {
+				former := NewState()
+				run(former.Apply(test.before))
+				adopted, result := Adopt(Tables{Elements: former.Elements()}, test.updates[0])
+				run(result)
+				state, test.updates = adopted, test.updates[1:]
+			}
+			for _, update := range test.updates {
+				for name, service := range update.Services {
+					all[name] = service
+				}
+				if freed := run(state.Apply(update)).Freed; len(freed) > 0 {
+					run(state.Apply(Update{Services: services(freed[0], all[freed[0]])}))
+				}
+			}
+			var leads []proxy.Endpoint
+			for _, e := range k.elements {
+				if e.Map == Endpoints {
+					leads = append(leads, e.Endpoint)
+				}
+			}
+			if !slices.Equal(leads, pods(test.want)) {
+				t.Errorf("the frontend leads to %v, want %v", leads, pods(test.want))
+			}
+			if waiting := state.Waiting(); waiting != 1 && test.want == 2 {
+				t.Errorf("%d Services wait, want the other", waiting)
+			}
+		})
+	}
+}
+
+// services are Services by their names, which alternate with them.
+func services(list ...any) map[types.NamespacedName]*proxy.Service {
+	out := map[types.NamespacedName]*proxy.Service{}
+	for i := 0; i < len(list); i += 2 {
+		service, _ := list[i+1].(*proxy.Service)
+		out[list[i].(types.NamespacedName)] = service
+	}
+	return out
+}
+
 func TestAffinityForgetsEndpointsThatLeave(t *testing.T) {
 	state := NewState()
 	sticky := proxy.Frontend{Key: key("10.96.0.1", 80), Endpoints: pods(1, 2), AffinitySeconds: 10}
@@ -231,7 +333,9 @@ func randomService(t *rapid.T) *proxy.Service {
 	keys := rapid.SliceOfNDistinct(rapid.IntRange(0, 7), 0, 4, rapid.ID).Draw(t, "keys")
 	slices.Sort(keys)
 	eps := func(label string) []proxy.Endpoint {
-		return pods(rapid.SliceOfNDistinct(rapid.IntRange(1, 20), 0, 12, rapid.ID).Draw(t, label)...)
+		list := pods(rapid.SliceOfNDistinct(rapid.IntRange(1, 20), 0, 12, rapid.ID).Draw(t, label)...)
+		slices.SortFunc(list, proxy.Endpoint.Compare)
+		return list
 	}
 	for _, k := range keys {
 		f := proxy.Frontend{

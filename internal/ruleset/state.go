@@ -111,6 +111,7 @@ func (s *State) Apply(update Update) Result {
 	for _, name := range names {
 		u.release(name, update.Services[name])
 	}
+	u.claim(names, update.Services)
 	for _, name := range names {
 		u.apply(name, update.Services[name])
 	}
@@ -121,7 +122,7 @@ func (s *State) Apply(update Update) Result {
 		}
 	}
 	u.finishChains()
-	return Result{Change: u.change, Conflicts: u.conflicts, Freed: u.freed(names)}
+	return Result{Change: u.change, Conflicts: u.conflicts, Freed: u.freed(update.Services)}
 }
 
 // estimate is how many elements so many new Services have at most, where there are so many that
@@ -184,13 +185,4 @@ func (s *State) elements(services map[types.NamespacedName]*committed) []Element
 	}
 	slices.SortFunc(u.change.Add, Element.Compare)
 	return u.change.Add
-}
-
-func sortedNames(services map[types.NamespacedName]*proxy.Service) []types.NamespacedName {
-	names := make([]types.NamespacedName, 0, len(services))
-	for name := range services {
-		names = append(names, name)
-	}
-	slices.SortFunc(names, CompareNames)
-	return names
 }

@@ -71,6 +71,9 @@ func (u *updater) apply(name types.NamespacedName, service *proxy.Service) {
 			was, previous = &previous[0], previous[1:]
 		}
 		if holder, taken := u.owners[want.Key]; taken && holder != name {
+			if was != nil {
+				u.removeFrontend(was)
+			}
 			u.conflicts[want.Key] = holder
 			u.waiting[name] = struct{}{}
 			continue
@@ -309,13 +312,13 @@ func (u *updater) diffAddresses(m Map, old, want []netip.Addr) {
 }
 
 // freed returns the waiting Services that were not part of this update, if a frontend became free.
-func (u *updater) freed(applied []types.NamespacedName) []types.NamespacedName {
+func (u *updater) freed(applied map[types.NamespacedName]*proxy.Service) []types.NamespacedName {
 	if !u.released {
 		return nil
 	}
 	var out []types.NamespacedName
 	for name := range u.waiting {
-		if _, found := slices.BinarySearchFunc(applied, name, CompareNames); !found {
+		if _, found := applied[name]; !found {
 			out = append(out, name)
 		}
 	}

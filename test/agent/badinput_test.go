@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -186,7 +187,8 @@ func TestAProcessKeepsItsPort(t *testing.T) {
 	b.awaitEndpoints(t, b.node.IPv4.String(), addresses(pods))
 }
 
-// TestTwoServicesClaimOneAddress: the one that had it first keeps it, and the other gets it afterwards.
+// TestTwoServicesClaimOneAddress: the one that had it first keeps it, also when the agent is started again,
+// and the other gets it afterwards.
 func TestTwoServicesClaimOneAddress(t *testing.T) {
 	b := requireBed(t)
 	const address = "198.51.100.7"
@@ -195,21 +197,45 @@ func TestTwoServicesClaimOneAddress(t *testing.T) {
 		return b.serviceOf(t, name, func(s *corev1.Service) { s.Spec.ExternalIPs = []string{address} }, endpoint)
 	}
 	first, second := netip.MustParseAddr("10.244.200.1"), netip.MustParseAddr("10.244.200.2")
-	claim("claims-first", first)
+	claim("claims-b", first)
 	b.awaitEndpoints(t, address, []netip.Addr{first})
-	other := claim("claims-second", second)
+	other := claim("claims-a", second)
 	b.awaitEndpoints(t, other.Spec.ClusterIP, []netip.Addr{second})
 	b.awaitMetric(t, "servicegroup_agent_conflicting_services", 1)
-	b.setEndpoints(t, "claims-second") // a change does not log it again
+	b.setEndpoints(t, "claims-a") // a change does not log it again
 	b.awaitEndpoints(t, other.Spec.ClusterIP, nil)
-	b.setEndpoints(t, "claims-second", second)
+	b.setEndpoints(t, "claims-a", second)
 	b.awaitEndpoints(t, other.Spec.ClusterIP, []netip.Addr{second})
 	b.awaitEndpoints(t, address, []netip.Addr{first})
-	requireOneLine(t, agent, "A frontend is claimed by two Services")
+	requireOneLine(t, agent, address+":80 tcp")
 
-	if err := b.Kubernetes.CoreV1().Services("default").Delete(t.Context(), "claims-first", metav1.DeleteOptions{}); err != nil {
+	if err := agent.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	b.startAgent(t, "--mode=all") // ready means programmed
+	if got := b.programmed(t, address); !slices.Equal(got, []netip.Addr{first}) {
+		t.Errorf("after a restart the address leads to %v, want %v", got, first)
+	}
+	b.awaitMetric(t, "servicegroup_agent_conflicting_services", 1)
+
+	if err := b.Kubernetes.CoreV1().Services("default").Delete(t.Context(), "claims-b", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	b.awaitEndpoints(t, address, []netip.Addr{second})
 	b.awaitMetric(t, "servicegroup_agent_conflicting_services", 0)
+}
+
+// TestAVirtualIPIsItsServices: who writes another's virtual IP into his external addresses does not get it,
+// whoever came first.
+func TestAVirtualIPIsItsServices(t *testing.T) {
+	b := requireBed(t)
+	b.startAgent(t, "--mode=all")
+	own, thief := netip.MustParseAddr("10.244.200.1"), netip.MustParseAddr("10.244.200.66")
+	const vip = "10.111.255.77"
+	robber := b.serviceOf(t, "robber", func(s *corev1.Service) { s.Spec.ExternalIPs = []string{vip} }, thief)
+	b.awaitEndpoints(t, vip, []netip.Addr{thief}) // nobody else's yet
+	b.serviceOf(t, "robbed", func(s *corev1.Service) { s.Spec.ClusterIP = vip }, own)
+	b.awaitEndpoints(t, vip, []netip.Addr{own})
+	b.awaitEndpoints(t, robber.Spec.ClusterIP, []netip.Addr{thief})
+	b.awaitMetric(t, "servicegroup_agent_conflicting_services", 1)
 }
