@@ -56,6 +56,7 @@ func newCheckCommand(p *plugin) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			in.EachNode = format.width() == describe.Wide
 			check := describe.CheckOf(in)
 			if err := p.print(render(format, "Check", check, func(c describe.Check) string { return c.Text(paint(p.Out)) })); err != nil {
 				return err
@@ -66,7 +67,7 @@ func newCheckCommand(p *plugin) *cobra.Command {
 			return nil
 		},
 	}
-	format = newOutput(cmd)
+	format = newOutput(cmd, "wide")
 	return cmd
 }
 

@@ -2,12 +2,18 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"maps"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/servicegroup-dev/servicegroup/api/v1alpha1"
 )
 
 // kubectl asks a program of this name (and that of the plugin) what may follow; cobra answers the same
@@ -33,11 +39,11 @@ func (p *plugin) complete(cmd *cobra.Command, list func(ctx context.Context, c *
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveError
 	}
-	names, err := list(ctx, c)
+	found, err := list(ctx, c)
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveError
 	}
-	return names, cobra.ShellCompDirectiveNoFileComp
+	return found, cobra.ShellCompDirectiveNoFileComp
 }
 
 func (p *plugin) completeGroups(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
@@ -49,11 +55,16 @@ func (p *plugin) completeGroups(cmd *cobra.Command, args []string, _ string) ([]
 
 func groupNames(ctx context.Context, c *cluster) ([]string, error) {
 	all, err := c.listGroups(ctx, c.namespace)
+	return names(all, func(sg *v1alpha1.ServiceGroup) string { return sg.Name }), err
+}
+
+// names are those of a list, as kubectl get has them.
+func names[T any](list []T, name func(*T) string) []string {
 	var out []string
-	for i := range all {
-		out = append(out, all[i].Name)
+	for i := range list {
+		out = append(out, name(&list[i]))
 	}
-	return out, err
+	return out
 }
 
 func (p *plugin) completePods(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
@@ -62,11 +73,7 @@ func (p *plugin) completePods(cmd *cobra.Command, _ []string, _ string) ([]strin
 		if err != nil {
 			return nil, err
 		}
-		var out []string
-		for i := range pods.Items {
-			out = append(out, pods.Items[i].Name)
-		}
-		return out, nil
+		return names(pods.Items, func(pod *corev1.Pod) string { return pod.Name }), nil
 	})
 }
 
@@ -76,12 +83,72 @@ func (p *plugin) completeNodes(cmd *cobra.Command, _ []string, _ string) ([]stri
 		if err != nil {
 			return nil, err
 		}
-		var out []string
-		for i := range nodes.Items {
-			out = append(out, nodes.Items[i].Name)
-		}
-		return out, nil
+		return names(nodes.Items, func(node *corev1.Node) string { return node.Name }), nil
 	})
+}
+
+func (p *plugin) completeNamespaces(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+	return p.complete(cmd, func(ctx context.Context, c *cluster) ([]string, error) {
+		namespaces, err := c.CoreV1().Namespaces().List(ctx, metav1.ListOptions{})
+		if err != nil {
+			return nil, err
+		}
+		return names(namespaces.Items, func(namespace *corev1.Namespace) string { return namespace.Name }), nil
+	})
+}
+
+// completeServices offers Services that convert takes: those that no ServiceGroup made.
+func (p *plugin) completeServices(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return p.complete(cmd, func(ctx context.Context, c *cluster) ([]string, error) {
+		services, err := c.CoreV1().Services(c.namespace).List(ctx, metav1.ListOptions{LabelSelector: "!" + v1alpha1.LabelServiceGroup})
+		if err != nil {
+			return nil, err
+		}
+		return names(services.Items, func(service *corev1.Service) string { return "svc/" + service.Name }), nil
+	})
+}
+
+// completeGroupPorts offers NAME: and, behind it, the ports.
+func (p *plugin) completeGroupPorts(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	found, directive := p.complete(cmd, func(ctx context.Context, c *cluster) ([]string, error) {
+		all, err := c.listGroups(ctx, c.namespace)
+		var out []string
+		for i := range all {
+			name := all[i].Name + ":"
+			if !strings.HasPrefix(typed, name) {
+				out = append(out, name)
+				continue
+			}
+			for _, port := range all[i].Spec.Ports {
+				out = append(out, fmt.Sprintf("%s%d", name, port.Port))
+				if port.Name != "" {
+					out = append(out, name+port.Name)
+				}
+			}
+		}
+		return out, err
+	})
+	return found, directive | cobra.ShellCompDirectiveNoSpace
+}
+
+// completeContexts offers what the kubeconfig has.
+func (p *plugin) completeContexts(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	config, err := p.config.ToRawKubeConfigLoader().RawConfig()
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	return slices.Sorted(maps.Keys(config.Contexts)), cobra.ShellCompDirectiveNoFileComp
+}
+
+// words completes a flag that takes one of a few words.
+func words(list ...string) cobra.CompletionFunc {
+	return cobra.FixedCompletions(list, cobra.ShellCompDirectiveNoFileComp)
 }
 
 // withCompletion completes the values of a flag.

@@ -47,6 +47,8 @@ func newConvertCommand(p *plugin) *cobra.Command {
 		Short:   "Print the ServiceGroup that is equivalent to a Service",
 		Long:    "Print the ServiceGroup that is equivalent to a Service, with one group that has the Service's selector.\n\nThat of a Service in the cluster adopts it when it is applied: the Service stays, with its cluster IP and NodePorts, and connections go on.",
 		Example: convertExample,
+
+		ValidArgsFunction: p.completeServices,
 		Args: func(_ *cobra.Command, args []string) error {
 			switch {
 			case o.file == "" && len(args) != 1:
@@ -71,7 +73,8 @@ func newConvertCommand(p *plugin) *cobra.Command {
 	cmd.Flags().StringVarP(&o.file, "filename", "f", "", "file with the Service, or - for standard input, instead of a Service of the cluster")
 	cmd.Flags().StringVarP(&o.output, "output", "o", "yaml", "yaml or json")
 	cmd.Flags().StringVar(&o.dataplane, "dataplane", string(v1alpha1.DataplaneAgent), "who is to serve it: Agent, or Cluster for the cluster's own service proxy")
-	return cmd
+	p.withCompletion(cmd, "output", words("yaml", "json"))
+	return p.withCompletion(cmd, "dataplane", words(string(v1alpha1.DataplaneAgent), string(v1alpha1.DataplaneCluster)))
 }
 
 // services gets the Services to convert.

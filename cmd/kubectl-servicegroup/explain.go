@@ -33,10 +33,10 @@ func newExplainCommand(p *plugin) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return p.print(render(format, "Explanation", explanation, func(e describe.Explanation) string { return e.Text(paint(p.Out)) }))
+			return p.print(render(format, "Explanation", explanation, func(e describe.Explanation) string { return e.Text(paint(p.Out), format.width()) }))
 		},
 	}
-	format = newOutput(cmd)
+	format = newOutput(cmd, "wide")
 	cmd.Flags().StringVar(&pod, "pod", "", "explain this pod only, also where no group selects it")
 	return p.withCompletion(cmd, "pod", p.completePods)
 }

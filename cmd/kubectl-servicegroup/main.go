@@ -64,6 +64,9 @@ func newCommand(streams genericiooptions.IOStreams) *cobra.Command {
 	p := &plugin{IOStreams: streams, config: genericclioptions.NewConfigFlags(true)}
 	p.config.AddFlags(root.PersistentFlags())
 	root.PersistentFlags().StringVar(&p.agentNamespace, "agent-namespace", "", "namespace in which to look for the agents; default: all")
+	p.withCompletion(root, "namespace", p.completeNamespaces)
+	p.withCompletion(root, "agent-namespace", p.completeNamespaces)
+	p.withCompletion(root, "context", p.completeContexts)
 	root.AddCommand(newStatusCommand(p), newExplainCommand(p), newTraceCommand(p), newTopCommand(p),
 		newCheckCommand(p), newGraphCommand(p), newConvertCommand(p), newSysdumpCommand(p))
 	return root

@@ -34,6 +34,8 @@ func newOutput(cmd *cobra.Command, texts ...string) *output {
 	for _, text := range texts {
 		cmd.Flag("output").Usage += ", " + text
 	}
+	// It fails only for a flag that there is not.
+	_ = cmd.RegisterFlagCompletionFunc("output", words(append([]string{"json", "yaml", "jsonpath=", "go-template="}, texts...)...))
 	return o
 }
 

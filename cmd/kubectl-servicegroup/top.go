@@ -56,7 +56,7 @@ func newTopCommand(p *plugin) *cobra.Command {
 	cmd.Flags().StringVar(&o.by, "by", "group", "what to add up by: port, group or endpoint")
 	cmd.Flags().DurationVar(&o.interval, "interval", 2*time.Second, "time over which connections are counted")
 	o.format = newOutput(cmd)
-	return p.withCompletion(cmd, "by", cobra.FixedCompletions([]string{"port", "group", "endpoint"}, cobra.ShellCompDirectiveNoFileComp))
+	return p.withCompletion(cmd, "by", words("port", "group", "endpoint"))
 }
 
 func (o *topOptions) run(ctx context.Context, args []string) error {

@@ -40,15 +40,16 @@ func newTraceCommand(p *plugin) *cobra.Command {
 			"\n\nIt exits with status 1 when the kernel differs, or cannot be asked.",
 		Example:           traceExample,
 		Args:              func(_ *cobra.Command, args []string) error { return o.validate(args) },
-		ValidArgsFunction: p.completeGroups,
+		ValidArgsFunction: p.completeGroupPorts,
 		RunE:              func(cmd *cobra.Command, args []string) error { return o.run(cmd.Context(), args[0]) },
 	}
 	cmd.Flags().StringVar(&o.from, "from", "", "the client: an address, the name of a pod, or node/NAME")
 	cmd.Flags().StringVar(&o.node, "node", "", "node on which the connection arrives; default: the client's own, or the first")
 	cmd.Flags().StringVar(&o.protocol, "protocol", "", "tcp, udp or sctp; default: that of the port")
 	cmd.Flags().StringVar(&o.address, "address", "", "address the client connects to; default: the virtual IP, or from outside the NodePort")
-	o.format = newOutput(cmd)
+	o.format = newOutput(cmd, "wide")
 	p.withCompletion(cmd, "from", p.completePods)
+	p.withCompletion(cmd, "protocol", words("tcp", "udp", "sctp"))
 	return p.withCompletion(cmd, "node", p.completeNodes)
 }
 
@@ -101,7 +102,7 @@ func (o *traceOptions) run(ctx context.Context, arg string) error {
 	if err != nil {
 		return err
 	}
-	if err := o.print(render(o.format, "Trace", traced, func(t describe.Trace) string { return t.Text(paint(o.Out)) })); err != nil {
+	if err := o.print(render(o.format, "Trace", traced, func(t describe.Trace) string { return t.Text(paint(o.Out), o.format.width()) })); err != nil {
 		return err
 	}
 	if traced.Kernel.Agrees == nil || !*traced.Kernel.Agrees {

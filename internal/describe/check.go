@@ -26,6 +26,8 @@ type Installation struct {
 	// Targets are the addresses that the agents connected to, with the ServiceGroup of each.
 	Targets map[string]string
 	Unread  []string
+	// EachNode tells of every node by itself also where all is well.
+	EachNode bool
 }
 
 // Agent is what was seen of a node's agent.
@@ -110,7 +112,7 @@ const fewNodes = 5
 // tellFine adds what is well on the nodes, together where they are many.
 func (j *judge) tellFine() {
 	for _, what := range slices.Sorted(maps.Keys(j.fine)) {
-		if nodes := j.fine[what]; len(nodes) > fewNodes {
+		if nodes := j.fine[what]; len(nodes) > fewNodes && !j.in.EachNode {
 			j.find(OK, plural(len(nodes), "node"), what, "")
 			continue
 		}

@@ -64,7 +64,7 @@ func TestStatusText(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	requireGolden(t, "explain-external.txt", explanation.Text(false))
+	requireGolden(t, "explain-external.txt", explanation.Text(false, Narrow))
 }
 
 func TestExplainText(t *testing.T) {
@@ -74,10 +74,15 @@ func TestExplainText(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		requireGolden(t, name, explanation.Text(false))
+		requireGolden(t, name, explanation.Text(false, Narrow))
 	}
-	w.Service = nil
 	explanation, err := Explain(&w.Observed, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	requireGolden(t, "explain-wide.txt", explanation.Text(false, Wide))
+	w.Service = nil
+	explanation, err = Explain(&w.Observed, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -164,7 +169,10 @@ func TestTraceText(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		requireGolden(t, test.golden, trace.Text(false))
+		requireGolden(t, test.golden, trace.Text(false, Narrow))
+		if test.golden == "trace-lagging.txt" {
+			requireGolden(t, "trace-lagging-wide.txt", trace.Text(false, Wide))
+		}
 	}
 }
 
@@ -229,6 +237,10 @@ func TestCheckText(t *testing.T) {
 	}
 	big.Nodes = big.Nodes[1:]
 	requireGolden(t, "check-many.txt", CheckOf(&big).Text(false))
+	big.EachNode = true
+	if wide := CheckOf(&big).Text(false); strings.Count(wide, "  agent v1, mode groups") != len(big.Nodes) {
+		t.Errorf("not each of %d nodes has a line:\n%s", len(big.Nodes), wide)
+	}
 	sick := &Installation{
 		Version: "v1", SchemaRevision: "1", Schema: "0", Groups: 1, Neglected: []string{"shop/web"}, Nodes: []string{"node1", "node2", "node3", "node4"},
 		Managers: []Manager{{Pod: "sys/manager-1"}}, Targets: map[string]string{"10.96.0.20:80": "shop/web"},

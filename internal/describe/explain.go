@@ -55,10 +55,12 @@ type StandingCount struct {
 
 // PodExplanation says it for one pod.
 type PodExplanation struct {
-	Name     string        `json:"name"`
-	Node     string        `json:"node,omitempty"`
-	Address  string        `json:"address,omitempty"`
-	Standing plan.Standing `json:"standing"`
+	Name    string `json:"name"`
+	Node    string `json:"node,omitempty"`
+	Address string `json:"address,omitempty"`
+	// Labels are the pod's, which selectors look at.
+	Labels   map[string]string `json:"labels,omitempty"`
+	Standing plan.Standing     `json:"standing"`
 	// In says that the pod gets new connections on at least one port.
 	In bool `json:"in"`
 	// Why are the reasons, and Remedy what would change it.
@@ -173,7 +175,7 @@ func (x *explainer) explainExternal(written []Endpoint) *ExternalExplanation {
 }
 
 func (x *explainer) explainPod(pod *corev1.Pod, standing plan.Standing, written []Endpoint) PodExplanation {
-	e := PodExplanation{Name: pod.Name, Node: pod.Spec.NodeName, Address: pod.Status.PodIP, Standing: standing}
+	e := PodExplanation{Name: pod.Name, Node: pod.Spec.NodeName, Address: pod.Status.PodIP, Labels: pod.Labels, Standing: standing}
 	e.Why, e.Remedy = x.reason(pod, standing)
 	if standing == plan.NotSelected {
 		return e

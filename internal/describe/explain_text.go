@@ -4,11 +4,13 @@ import (
 	"fmt"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/labels"
+
 	"github.com/servicegroup-dev/servicegroup/internal/plan"
 )
 
 // Text is the explanation for a terminal.
-func (e Explanation) Text(p Paint) string {
+func (e Explanation) Text(p Paint, width Width) string {
 	l := &lines{}
 	title := p.title(e.Namespace + "/" + e.Name)
 	if e.Only != "" {
@@ -19,7 +21,7 @@ func (e Explanation) Text(p Paint) string {
 		l.add("%s", p.warn("("+e.Note+")"))
 	}
 	for i := range e.Groups {
-		e.Groups[i].write(l, p, e.Only != "")
+		e.Groups[i].write(l, p, width, e.Only != "")
 	}
 	if e.Only == "" {
 		l.add("")
@@ -38,7 +40,7 @@ func arePods(all, some int) string {
 	return plural(all, "pod") + " are"
 }
 
-func (g *GroupExplanation) write(l *lines, p Paint, one bool) {
+func (g *GroupExplanation) write(l *lines, p Paint, width Width, one bool) {
 	l.add("")
 	title := "Group " + p.title(g.Name)
 	if g.Selector != "" {
@@ -53,7 +55,7 @@ func (g *GroupExplanation) write(l *lines, p Paint, one bool) {
 		g.External.rows(&t, p)
 	}
 	for i := range g.Pods {
-		g.Pods[i].row(&t, p)
+		g.Pods[i].row(&t, p, width)
 	}
 	t.write(l)
 }
@@ -90,7 +92,7 @@ func (e *ExternalExplanation) rows(t *table, p Paint) {
 }
 
 // row is a line for the pod, and one for each thing that it lacks.
-func (e *PodExplanation) row(t *table, p Paint) {
+func (e *PodExplanation) row(t *table, p Paint, width Width) {
 	mark := p.bad("out")
 	switch {
 	case e.In:
@@ -98,7 +100,11 @@ func (e *PodExplanation) row(t *table, p Paint) {
 	case e.Standing == plan.Terminating:
 		mark = p.warn("out")
 	}
-	t.row(mark, e.Name, dash(e.Address), dash(e.Node), e.Why)
+	pod := []string{mark, e.Name, dash(e.Address), dash(e.Node), e.Why}
+	if width == Wide {
+		pod = append(pod, labels.FormatLabels(e.Labels))
+	}
+	t.row(pod...)
 	for _, port := range e.Ports {
 		if port.Missing {
 			t.row("", "", "", "", p.warn(fmt.Sprintf("not on port %s: no container port is named %s with that protocol", port.Port, port.Target)))

@@ -46,7 +46,7 @@ func TestExternalGroups(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return explanation.Text(describe.Paint(false))
+		return explanation.Text(describe.Paint(false), describe.Narrow)
 	}
 	for what, test := range map[string]struct {
 		text string

@@ -11,7 +11,7 @@ import (
 type Width int
 
 const (
-	// Narrow lists the first endpoints of each group.
+	// Narrow shortens long lists.
 	Narrow Width = iota
 	// Wide lists all of them, with node and zone.
 	Wide

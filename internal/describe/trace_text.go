@@ -6,11 +6,11 @@ import (
 	"github.com/servicegroup-dev/servicegroup/internal/trace"
 )
 
-// listedElements is how many differing elements are listed.
+// listedElements is how many differing elements are listed where width is Narrow.
 const listedElements = 10
 
 // Text is the trace for a terminal.
-func (t Trace) Text(p Paint) string {
+func (t Trace) Text(p Paint, width Width) string {
 	l := &lines{}
 	head := table{}
 	head.row("To", fmt.Sprintf("%s  %s  (%s of %s)", p.title(t.Namespace+"/"+t.Name), t.To, t.Entry, t.Port))
@@ -36,7 +36,7 @@ func (t Trace) Text(p Paint) string {
 	}
 	backends.write(l)
 	l.add("")
-	t.writeKernel(l, p)
+	t.writeKernel(l, p, width)
 	return l.String()
 }
 
@@ -73,7 +73,7 @@ func (t *Trace) writeVerdict(l *lines, p Paint) {
 	}
 }
 
-func (t *Trace) writeKernel(l *lines, p Paint) {
+func (t *Trace) writeKernel(l *lines, p Paint, width Width) {
 	k := &t.Kernel
 	switch {
 	case k.Agrees == nil:
@@ -87,15 +87,15 @@ func (t *Trace) writeKernel(l *lines, p Paint) {
 	for _, effect := range k.Effects {
 		l.add("  %s %s", p.bad("!"), effect)
 	}
-	writeElements(l, p.faint("missing"), k.Elements.Missing)
-	writeElements(l, p.faint("surplus"), k.Elements.Surplus)
+	writeElements(l, p.faint("missing"), k.Elements.Missing, width)
+	writeElements(l, p.faint("surplus"), k.Elements.Surplus, width)
 	l.add("  %s", k.Cause)
 	l.add("  -> %s", k.Remedy)
 }
 
-func writeElements(l *lines, what string, elements []string) {
+func writeElements(l *lines, what string, elements []string, width Width) {
 	for i, element := range elements {
-		if i == listedElements {
+		if width == Narrow && i == listedElements {
 			l.add("  %s and %d more", what, len(elements)-listedElements)
 			return
 		}

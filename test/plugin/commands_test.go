@@ -190,7 +190,16 @@ func TestAliasAndCompletion(t *testing.T) {
 	}
 	for line, want := range map[string]string{
 		"servicegroup sta": "status\t", "servicegroup -n store status ": "shop\n", "svcg -n store explain shop --pod web": "web-1\n",
-		"servicegroup -n store trace shop:80 --node ": "node1\n",
+		"servicegroup -n store trace shop:80 --node ":      "node1\n",
+		"servicegroup -n store trace sho":                  "shop:\n",
+		"servicegroup -n store trace shop:":                "shop:9000\nshop:rpc\n",
+		"servicegroup trace shop:80 --protocol ":           "tcp\nudp\nsctp\n",
+		"servicegroup status -n ":                          "servicegroup-system\nstore\n",
+		"servicegroup check --agent-namespace ":            "servicegroup-system\nstore\n",
+		"servicegroup status --context ":                   "lab\n",
+		"servicegroup status -o ":                          "json\nyaml\njsonpath=\ngo-template=\nwide\n",
+		"servicegroup -n default convert ":                 "svc/kubernetes\n",
+		"servicegroup convert svc/kubernetes --dataplane ": "Agent\nCluster\n",
 	} {
 		if out := must(t, s.Lab, "", append([]string{"__complete"}, strings.Split(line, " ")...)...); !strings.Contains(out, want) {
 			t.Errorf("after %q comes\n%s", line, out)

@@ -30,5 +30,6 @@ func TestExplain(t *testing.T) {
 		"not on port rpc 9000/TCP: no container port is named rpc with that protocol", "1 of the namespace's 6 pods is in no group")
 	s.says(t, []string{"explain", "shop", "--pod", "visitor"},
 		"not selected: the group wants app=web, and it has no label app", "the group wants app in (api,api-next)")
+	s.says(t, []string{"explain", "shop", "-o", "wide"}, "it is ready", "app=web")
 	s.complains(t, 1, []string{"explain", "shop", "--pod", "web-7"}, "there is no pod web-7 in namespace store; did you mean web-1 or web-2 or web-3?")
 }
