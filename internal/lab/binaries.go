@@ -43,7 +43,7 @@ func ProjectBinary() (string, error) {
 
 // PreviousBinary finds the program of the release before this one.
 func PreviousBinary() (string, error) {
-	return repositoryBinary(filepath.Join("bin", "previous", "servicegroup"), "make previous")
+	return repositoryBinary(filepath.Join("bin", "previous", "bin", "servicegroup"), "make previous")
 }
 
 func repositoryBinary(path, remedy string) (string, error) {

@@ -2,11 +2,12 @@ package endtoend
 
 import (
 	"fmt"
+	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 
-	chart "helm.sh/helm/v4/pkg/chart/v2"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -27,18 +28,27 @@ const shop = `{apiVersion: net.servicegroup.dev/v1alpha1, kind: ServiceGroup, me
 // and tables of each, while clients make requests: none fails, and the entry point keeps its addresses.
 func TestUpgradeUnderTraffic(t *testing.T) {
 	lab.Require(t)
-	r := newRollout(t)
-	release, err := manifests.NewRelease(r.ControlPlane.Kubeconfig())
-	if err != nil {
-		t.Fatal(err)
-	}
-	before, now := chartOf(t, manifests.PreviousChart), chartOf(t, manifests.Chart)
-	if err := r.Network.Fabric.Do(func() error { return release.Install(before, valuesOf("before")) }); err != nil {
-		t.Fatal(err)
-	}
+	t.Run("Helm", func(t *testing.T) {
+		r := newRollout(t)
+		// This one counts connections, so the layout is another whatever else changed.
+		if layouts := r.thereAndBack(t, r.helm(t)); layouts["before"] == layouts["now"] {
+			t.Errorf("both releases lay out the tables as %s", layouts["now"])
+		}
+	})
+	t.Run("kustomize", func(t *testing.T) {
+		r := newRollout(t)
+		r.thereAndBack(t, r.kustomize(t))
+	})
+}
+
+// thereAndBack installs the release before, and goes to this one and back while clients make requests. It
+// returns how each laid out the tables.
+func (r *rollout) thereAndBack(t *testing.T, apply func(release string)) map[string]string {
+	t.Helper()
+	apply("before")
 	r.await(t, "before")
 	service := r.openShop(t)
-	layout := r.layout(t)
+	layouts := map[string]string{"before": r.layout(t)}
 
 	traffic, ctx := newTraffic(t)
 	visitor := r.pods("visitor", 1, nil)[0]
@@ -56,21 +66,14 @@ func TestUpgradeUnderTraffic(t *testing.T) {
 		}
 	}
 
-	for _, step := range []struct {
-		tag string
-		to  *chart.Chart
-	}{{"now", now}, {"before", before}} {
-		if err := r.Network.Fabric.Do(func() error { return release.Upgrade(step.to, valuesOf(step.tag)) }); err != nil {
-			t.Fatalf("going to the release %s: %v", step.tag, err)
-		}
-		r.await(t, step.tag)
-		r.expectFollowed(t, step.tag, service)
-		was := layout
-		if layout = r.layout(t); layout == was {
-			t.Errorf("the tables are laid out as by the other release, so the test shows less than it is to: %s", layout)
-		}
+	for _, release := range []string{"now", "before"} {
+		apply(release)
+		r.await(t, release)
+		r.expectFollowed(t, release, service)
+		layouts[release] = r.layout(t)
 	}
 	traffic.expectAllAnswered(t)
+	return layouts
 }
 
 func newRollout(t *testing.T) *rollout {
@@ -86,20 +89,51 @@ func newRollout(t *testing.T) *rollout {
 	return r
 }
 
-func chartOf(t *testing.T, load func() (*chart.Chart, error)) *chart.Chart {
+// helm installs, and from the second time on upgrades, with the release's chart.
+func (r *rollout) helm(t *testing.T) func(release string) {
 	t.Helper()
-	loaded, err := load()
+	helm, err := manifests.NewRelease(r.ControlPlane.Kubeconfig())
 	if err != nil {
 		t.Fatal(err)
 	}
-	return loaded
+	change := helm.Install
+	return func(release string) {
+		t.Helper()
+		load := manifests.Chart
+		agent := manifests.Values{"clusterCIDRs": []any{lab.ClusterCIDRv4, lab.ClusterCIDRv6}}
+		if release == "before" {
+			load = manifests.PreviousChart
+		} else {
+			agent["connectionCounters"] = true
+		}
+		chart, err := load()
+		if err != nil {
+			t.Fatal(err)
+		}
+		values := manifests.Values{"image": manifests.Values{"tag": release}, "agent": agent}
+		if err := r.Network.Fabric.Do(func() error { return change(chart, values) }); err != nil {
+			t.Fatalf("going to the release %s: %v", release, err)
+		}
+		change = helm.Upgrade
+	}
 }
 
-// valuesOf give the image a tag that says which release it is.
-func valuesOf(tag string) manifests.Values {
-	return manifests.Values{
-		"image": manifests.Values{"tag": tag},
-		"agent": manifests.Values{"clusterCIDRs": []any{lab.ClusterCIDRv4, lab.ClusterCIDRv6}},
+// kustomize does what make deploy does, in the release's tree.
+func (r *rollout) kustomize(t *testing.T) func(release string) {
+	t.Helper()
+	root, err := lab.ModuleRoot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	trees := map[string]string{"before": filepath.Join(root, "bin", "previous"), "now": root}
+	return func(release string) {
+		t.Helper()
+		image := strings.TrimSuffix(manifests.Image, "latest") + release
+		objects, err := exec.Command(filepath.Join(trees[release], "hack", "kustomize.sh"), "default", image).Output()
+		if err != nil {
+			t.Fatalf("building config/default of the release %s: %v", release, err)
+		}
+		r.kubectl(string(objects), "apply", "--server-side", "-f", "-")
 	}
 }
 

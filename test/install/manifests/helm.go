@@ -42,7 +42,7 @@ func PreviousChart() (*chart.Chart, error) {
 	if err != nil {
 		return nil, err
 	}
-	return loader.Load(filepath.Join(root, "bin", "previous", "chart"))
+	return loader.Load(filepath.Join(root, "bin", "previous", "charts", "servicegroup"))
 }
 
 // Helm returns what helm template prints, but for the tests.
