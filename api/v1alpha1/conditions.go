@@ -13,6 +13,14 @@ const (
 
 	// ConditionReady is True when every port has at least one ready endpoint.
 	ConditionReady = "Ready"
+
+	// ConditionStalled is there, and True, while Accepted is False; it repeats its reason and message. It
+	// and the next are what kstatus looks for, and with it Helm, Flux and others that wait.
+	ConditionStalled = "Stalled"
+
+	// ConditionReconciling is there, and True, while the spec is accepted and not programmed yet; it
+	// repeats reason and message of Programmed.
+	ConditionReconciling = "Reconciling"
 )
 
 // Reasons of ConditionAccepted.

@@ -23,12 +23,15 @@ import (
 // +kubebuilder:metadata:annotations="net.servicegroup.dev/schema-revision=1"
 // +kubebuilder:metadata:annotations="helm.sh/resource-policy=keep"
 // +kubebuilder:resource:shortName=svcg,categories=all
+// +kubebuilder:selectablefield:JSONPath=`.spec.type`
 // +kubebuilder:printcolumn:name="Type",type=string,JSONPath=`.spec.type`
 // +kubebuilder:printcolumn:name="Cluster-IP",type=string,JSONPath=`.status.clusterIP`
+// +kubebuilder:printcolumn:name="External-IP",type=string,JSONPath=`.status.externalSummary`
 // +kubebuilder:printcolumn:name="Ports",type=string,JSONPath=`.status.portSummary`
 // +kubebuilder:printcolumn:name="Groups",type=string,JSONPath=`.status.groupSummary`,description="Groups with a ready endpoint, of all groups."
+// +kubebuilder:printcolumn:name="Accepted",type=string,JSONPath=`.status.conditions[?(@.type=="Accepted")].reason`,priority=1,description="Accepted, or why not."
+// +kubebuilder:printcolumn:name="Programmed",type=string,JSONPath=`.status.conditions[?(@.type=="Programmed")].status`,priority=1
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`,priority=1
-// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Accepted")].reason`,priority=1
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:validation:XValidation:rule="self.metadata.name.matches('^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$')",message="metadata.name must be a DNS label (lower case letters, digits and '-', starting with a letter, at most 63 characters): the generated Service has the same name"
 type ServiceGroup struct {
@@ -40,6 +43,7 @@ type ServiceGroup struct {
 	Spec ServiceGroupSpec `json:"spec"`
 
 	// status is the entry point as served, written by the operator.
+	// +kubebuilder:default={observedGeneration:-1}
 	// +optional
 	Status ServiceGroupStatus `json:"status,omitempty"`
 }

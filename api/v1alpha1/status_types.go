@@ -7,7 +7,12 @@ import (
 
 // ServiceGroupStatus is the entry point as served.
 type ServiceGroupStatus struct {
-	// conditions are Accepted, Programmed (where agents report) and Ready.
+	// observedGeneration is the generation of the spec that the status speaks of; -1 before there was any.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+
+	// conditions are Accepted, Programmed (where agents report) and Ready; and while it applies Stalled or
+	// Reconciling, for what waits by the rules of kstatus.
 	// +listType=map
 	// +listMapKey=type
 	// +optional
@@ -42,6 +47,11 @@ type ServiceGroupStatus struct {
 	// portSummary is ports on one line, such as 80:30001/TCP,8080:30002/TCP.
 	// +optional
 	PortSummary string `json:"portSummary,omitempty"`
+
+	// externalSummary is the load balancer's addresses on one line, <pending> while it has none, or the name
+	// that an ExternalName is an alias for.
+	// +optional
+	ExternalSummary string `json:"externalSummary,omitempty"`
 
 	// healthCheckNodePort is the port on every node for the load balancer's health checks; 0 when
 	// there is none.
@@ -89,7 +99,7 @@ type GroupStatus struct {
 	Ready int32 `json:"ready"`
 	// leftOut is how many of the matched are not served: because no EndpointSlice may have their
 	// address (loopback, link-local, multicast), because the manager's --external-ranges do not
-	// allow an external one, or because it is of a family the entry point does not have.
+	// allow an external one, or because it has none of a family that the entry point has.
 	// +optional
 	LeftOut int32 `json:"leftOut,omitempty"`
 }

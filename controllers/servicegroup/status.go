@@ -10,6 +10,8 @@ import (
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
 
 	"github.com/servicegroup-dev/servicegroup/api/v1alpha1"
 	"github.com/servicegroup-dev/servicegroup/internal/plan"
@@ -52,6 +54,16 @@ func (r *Reconciler) reconcileStatus(ctx context.Context, sg *v1alpha1.ServiceGr
 	return 0, nil
 }
 
+// statusLost lets an update pass after which the status no longer speaks of the spec that it spoke of: somebody
+// removed it. What we write ourselves always speaks of some spec.
+func statusLost() predicate.Predicate {
+	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+		before, ok := e.ObjectOld.(*v1alpha1.ServiceGroup)
+		now, also := e.ObjectNew.(*v1alpha1.ServiceGroup)
+		return ok && also && before.Status.ObservedGeneration > 0 && now.Status.ObservedGeneration <= 0
+	}}
+}
+
 // withTimes gives every condition the time at which its status last changed.
 func (r *Reconciler) withTimes(old, now []metav1.Condition) []metav1.Condition {
 	out := make([]metav1.Condition, 0, len(now))
@@ -69,6 +81,9 @@ func (r *Reconciler) withTimes(old, now []metav1.Condition) []metav1.Condition {
 // ServiceGroup starts with is no transition, but a user who made a mistake looks for it in the events.
 func (r *Reconciler) recordTransitions(before, after *v1alpha1.ServiceGroup) {
 	for _, now := range after.Status.Conditions {
+		if now.Type == v1alpha1.ConditionStalled || now.Type == v1alpha1.ConditionReconciling {
+			continue // they repeat others
+		}
 		old := apimeta.FindStatusCondition(before.Status.Conditions, now.Type)
 		if old == nil && (now.Type != v1alpha1.ConditionAccepted || now.Status == metav1.ConditionTrue) {
 			continue
@@ -77,7 +92,7 @@ func (r *Reconciler) recordTransitions(before, after *v1alpha1.ServiceGroup) {
 			continue
 		}
 		kind := corev1.EventTypeNormal
-		if now.Status == metav1.ConditionFalse {
+		if now.Status == metav1.ConditionFalse && now.Reason != v1alpha1.ReasonPending {
 			kind = corev1.EventTypeWarning
 		}
 		note := now.Message

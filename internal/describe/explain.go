@@ -81,7 +81,7 @@ type PortExplanation struct {
 
 // standings in the order in which they are counted.
 var standings = []plan.Standing{
-	plan.Serving, plan.Terminating, plan.NotReady, plan.NoAddress, plan.NoNode, plan.BadAddress, plan.Finished,
+	plan.Serving, plan.Terminating, plan.NotReady, plan.NoAddress, plan.NoNode, plan.BadAddress, plan.NoFamily, plan.Finished,
 }
 
 // Explain says why each pod that a group selects is in or out, or, with the name of a pod, why that
@@ -243,6 +243,8 @@ func (x *explainer) reason(pod *corev1.Pod, standing plan.Standing) (why, remedy
 		return "it has no address yet: " + cmp.Or(waitingFor(pod), "it is "+string(cmp.Or(pod.Status.Phase, corev1.PodPending))), "kubectl describe pod " + pod.Name
 	case plan.BadAddress:
 		return "its address " + pod.Status.PodIP + " is loopback, link-local or multicast, which no EndpointSlice may have", "see how the pod network gives addresses"
+	case plan.NoFamily:
+		return "its address " + pod.Status.PodIP + " is of a family that the entry point does not have", "see spec.ipFamilies and spec.ipFamilyPolicy"
 	case plan.NoNode:
 		return "its node " + pod.Spec.NodeName + " does not exist", "the pod goes with its node; delete it if it does not"
 	case plan.Terminating:

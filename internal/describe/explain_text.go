@@ -69,7 +69,7 @@ func (g *GroupExplanation) counts() string {
 	}
 	words := map[plan.Standing]string{
 		plan.Serving: "ready", plan.Terminating: "terminating", plan.NotReady: "not ready", plan.NoAddress: "without an address",
-		plan.NoNode: "without a node", plan.BadAddress: "with a bad address", plan.Finished: "finished",
+		plan.NoNode: "without a node", plan.BadAddress: "with a bad address", plan.NoFamily: "of another address family", plan.Finished: "finished",
 	}
 	var out []string
 	for _, c := range g.Counts {

@@ -69,10 +69,25 @@ func conditions(o Outcome) []metav1.Condition {
 	}
 	ready := readyCondition(o)
 	accepted.ObservedGeneration, ready.ObservedGeneration = o.Group.Generation, o.Group.Generation
-	if o.Programming == nil {
-		return []metav1.Condition{accepted, ready}
+	out := []metav1.Condition{accepted}
+	if o.Programming != nil {
+		out = append(out, programmedCondition(o, accepted.Status))
 	}
-	return []metav1.Condition{accepted, programmedCondition(o, accepted.Status), ready}
+	return append(append(out, ready), abnormal(out)...)
+}
+
+// abnormal are the conditions that are there only while they are True: Stalled while the spec is not
+// accepted, or else Reconciling while it is not programmed. kstatus takes them before Ready, which for a
+// refused spec speaks of what was served before.
+func abnormal(of []metav1.Condition) []metav1.Condition {
+	for i, kind := range []string{v1alpha1.ConditionStalled, v1alpha1.ConditionReconciling} {
+		if i < len(of) && of[i].Status != metav1.ConditionTrue {
+			condition := of[i]
+			condition.Type, condition.Status = kind, metav1.ConditionTrue
+			return []metav1.Condition{condition}
+		}
+	}
+	return nil
 }
 
 func readyCondition(o Outcome) metav1.Condition {
@@ -114,10 +129,17 @@ func remark(m *Membership) string {
 	switch {
 	case m.External != nil:
 		return externalRemark(m)
-	case m.LeftOut > 0:
-		return fmt.Sprintf("; group %s leaves out pods whose address no EndpointSlice may have (loopback, link-local, multicast)", m.Group)
+	case m.LeftOut > m.OtherFamily:
+		return fmt.Sprintf("; group %s leaves out pods whose address no EndpointSlice may have (loopback, link-local, multicast)", m.Group) + otherFamily(m)
 	}
-	return ""
+	return otherFamily(m)
+}
+
+func otherFamily(m *Membership) string {
+	if m.OtherFamily == 0 {
+		return ""
+	}
+	return fmt.Sprintf("; group %s leaves out pods that have no address of a family of the entry point", m.Group)
 }
 
 func portsWithoutEndpoint(o Outcome) []string {
@@ -149,6 +171,8 @@ func whyNotReady(o Outcome, port *v1alpha1.Port) []string {
 			why = append(why, whyExternalNotReady(&o.Members[at]))
 		case at < 0 || o.Members[at].Matched == 0:
 			why = append(why, "group "+group+" selects no pod")
+		case o.Members[at].OtherFamily > 0 && len(o.Members[at].Pods) == 0:
+			why = append(why, "no pod of group "+group+" has an address of a family of the entry point, "+joinFamilies(o.Service))
 		case target.Type == intstr.String && len(o.Members[at].Pods) > 0 && lacking(&o.Members[at], target.StrVal, protocolOf(port)) == len(o.Members[at].Pods):
 			why = append(why, nobodyHas(target.StrVal, group, len(o.Members[at].Pods), protocolOf(port)))
 		case o.Members[at].Ready > 0 && target.Type == intstr.String:
@@ -158,6 +182,14 @@ func whyNotReady(o Outcome, port *v1alpha1.Port) []string {
 		}
 	}
 	return why
+}
+
+func joinFamilies(svc *corev1.Service) string {
+	var out []string
+	for _, family := range svc.Spec.IPFamilies {
+		out = append(out, string(family))
+	}
+	return strings.Join(out, " and ")
 }
 
 func texts(problems []Problem) []string {

@@ -34,8 +34,11 @@ type Membership struct {
 	// Ready counts those of Pods that are ready and not terminating, or the ready addresses.
 	Ready int32
 	// LeftOut counts the matched pods with an address that the API server refuses in an
-	// EndpointSlice: one of them would cost all the others of its slice. Or the addresses not served.
+	// EndpointSlice: one of them would cost all the others of its slice; and OtherFamily. Or the addresses
+	// not served.
 	LeftOut int32
+	// OtherFamily counts the matched pods that have no address of a family of the Service.
+	OtherFamily int32
 }
 
 // Members computes the members of every group of what a Service serves, in the order of the groups.
@@ -78,6 +81,9 @@ func (m *Membership) add(pod *corev1.Pod, standing Standing) {
 	switch standing {
 	case BadAddress:
 		m.LeftOut++
+	case NoFamily:
+		m.LeftOut++
+		m.OtherFamily++
 	case Serving:
 		m.Ready++
 		m.Pods = append(m.Pods, pod)
@@ -114,6 +120,15 @@ func routable(pod *corev1.Pod) bool {
 	return !slices.ContainsFunc(pod.Status.PodIPs, func(ip corev1.PodIP) bool {
 		addr, err := netip.ParseAddr(ip.IP)
 		return err != nil || !addressable(addr.Unmap())
+	})
+}
+
+// hasFamily says whether one of a pod's addresses is of a family that the Service has. One without families,
+// as before the API server has seen it, has any.
+func hasFamily(svc *corev1.Service, pod *corev1.Pod) bool {
+	return len(svc.Spec.IPFamilies) == 0 || slices.ContainsFunc(pod.Status.PodIPs, func(ip corev1.PodIP) bool {
+		addr, err := netip.ParseAddr(ip.IP)
+		return err == nil && slices.Contains(svc.Spec.IPFamilies, familyOf(addr.Unmap()))
 	})
 }
 

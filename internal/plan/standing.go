@@ -17,6 +17,8 @@ const (
 	NoAddress Standing = "NoAddress"
 	// BadAddress: the API server takes no such address in an EndpointSlice.
 	BadAddress Standing = "BadAddress"
+	// NoFamily: none of its addresses is of a family that the Service has.
+	NoFamily Standing = "NoFamily"
 	// NoNode: the pod's node does not exist; this is what a deleted node leaves behind.
 	NoNode Standing = "NoNode"
 	// NotReady: an endpoint that gets no connections until the pod is ready.
@@ -39,6 +41,8 @@ func StandingOf(svc *corev1.Service, selector labels.Selector, pod *corev1.Pod, 
 		return NoAddress
 	case !routable(pod):
 		return BadAddress
+	case !hasFamily(svc, pod):
+		return NoFamily
 	case nodes[pod.Spec.NodeName] == nil && !svc.Spec.PublishNotReadyAddresses:
 		return NoNode
 	case pod.DeletionTimestamp != nil:

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -40,7 +41,7 @@ type Outcome struct {
 // Status is the status of a ServiceGroup. Its conditions have no lastTransitionTime. Without a
 // Service the addresses of the status so far are kept: they are what RestoredService asks for.
 func Status(o Outcome) v1alpha1.ServiceGroupStatus {
-	status := v1alpha1.ServiceGroupStatus{Conditions: conditions(o)}
+	status := v1alpha1.ServiceGroupStatus{ObservedGeneration: o.Group.Generation, Conditions: conditions(o)}
 	if o.Service == nil {
 		old := o.Group.Status.DeepCopy()
 		status.ClusterIP, status.ClusterIPs, status.FormerClusterIPs = old.ClusterIP, old.ClusterIPs, old.FormerClusterIPs
@@ -57,6 +58,7 @@ func Status(o Outcome) v1alpha1.ServiceGroupStatus {
 	status.HealthCheckNodePort = o.Service.Spec.HealthCheckNodePort
 	status.Ports = portStatuses(o)
 	status.PortSummary = portSummary(status.Ports)
+	status.ExternalSummary = externalSummary(o.Service)
 	o.Service.Status.LoadBalancer.DeepCopyInto(&status.LoadBalancer)
 	if o.Unreadable != nil { // what is behind the Service stays as it was
 		old := o.Group.Status.DeepCopy()
@@ -102,6 +104,21 @@ func portSummary(ports []v1alpha1.PortStatus) string {
 		}
 	}
 	return strings.Join(parts, ",")
+}
+
+// externalSummary writes what leads to a Service from outside as kubectl does.
+func externalSummary(svc *corev1.Service) string {
+	switch svc.Spec.Type {
+	case corev1.ServiceTypeExternalName:
+		return svc.Spec.ExternalName
+	case corev1.ServiceTypeLoadBalancer:
+		var addresses []string
+		for _, ingress := range svc.Status.LoadBalancer.Ingress {
+			addresses = append(addresses, cmp.Or(ingress.IP, ingress.Hostname))
+		}
+		return cmp.Or(strings.Join(addresses, ","), "<pending>")
+	}
+	return ""
 }
 
 // Undecided says that a status would be a guess while there is already one of this spec: a name was not

@@ -191,4 +191,15 @@ ports:
 			"group a leaves out pods whose address no EndpointSlice may have (loopback, link-local, multicast)"))
 		Expect(statusOf(sg)(Default).Groups[0]).To(Equal(v1alpha1.GroupStatus{Name: "a", Matched: 2, Ready: 1, LeftOut: 1}))
 	})
+
+	It("leave out a pod without an address of the family asked for, and say so", func() {
+		runPod(podSpec{name: "four", labels: a, ips: []string{"10.244.200.1"}})
+		sg := create("six", "ipFamilies: [IPv6]\n"+oneGroup+"ports: [{name: http, port: 80}]")
+		Eventually(ready(sg)).Should(HavePrefix("False NoReadyEndpoints: no ready endpoint for port http (80/TCP): " +
+			"no pod of group a has an address of a family of the entry point, IPv6"))
+		Expect(statusOf(sg)(Default).Groups[0]).To(Equal(v1alpha1.GroupStatus{Name: "a", Matched: 1, LeftOut: 1}))
+		runPod(podSpec{name: "both", labels: a})
+		Eventually(ready(sg)).Should(Equal("True EndpointsReady: every port has a ready endpoint; " +
+			"group a leaves out pods that have no address of a family of the entry point"))
+	})
 })
