@@ -115,11 +115,11 @@ func (c *cluster) denied(ctx context.Context, pod *corev1.Pod) error {
 			Namespace: pod.Namespace, Name: pod.Name, Verb: "create", Resource: "pods", Subresource: "exec",
 		}},
 	}, metav1.CreateOptions{})
-	if err != nil || review.Status.Allowed {
-		return nil
+	if err == nil && !review.Status.Allowed {
+		return apierrors.NewForbidden(schema.GroupResource{Resource: "pods/exec"}, pod.Name,
+			fmt.Errorf("you cannot create resource \"pods/exec\" in the namespace %q", pod.Namespace))
 	}
-	return apierrors.NewForbidden(schema.GroupResource{Resource: "pods/exec"}, pod.Name,
-		fmt.Errorf("you cannot create resource \"pods/exec\" in the namespace %q", pod.Namespace))
+	return nil // or nobody knows
 }
 
 // refusal is what a command said that failed in the agent's pod.

@@ -63,6 +63,9 @@ func (o *traceOptions) validate(args []string) error {
 	if o.from == "" {
 		return misusef("say who connects with --from: an address, the name of a pod, or node/NAME")
 	}
+	if kind, _, found := strings.Cut(o.from, "/"); found && !slices.Contains([]string{"pod", "pods", "po", "node", "nodes", "no"}, kind) {
+		return misusef("--from %s: give an address, the name of a pod, or node/NAME", o.from)
+	}
 	if !slices.Contains([]string{"", "tcp", "udp", "sctp"}, strings.ToLower(o.protocol)) {
 		return misusef("--protocol %s: give tcp, udp or sctp", o.protocol)
 	}

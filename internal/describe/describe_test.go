@@ -1,6 +1,7 @@
 package describe
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -174,6 +175,19 @@ func TestTraceText(t *testing.T) {
 			requireGolden(t, "trace-lagging-wide.txt", trace.Text(false, Wide))
 		}
 	}
+}
+
+func TestTraceWithoutTheAgent(t *testing.T) {
+	w := populated()
+	client, err := FindClient("db-1", &w.Observed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	trace, err := ComputeTrace(&w.Observed, Connection{Port: "80", Client: client, Node: "node1"}, nil, errors.New("the agent of node node1 does not answer"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	requireGolden(t, "trace-silent.txt", trace.Text(false, Narrow))
 }
 
 func TestWhatCannotBeTraced(t *testing.T) {

@@ -86,7 +86,7 @@ func ComputeTrace(o *Observed, c Connection, dump *agentapi.Dump, silence error)
 	}
 	facts := dump
 	if facts == nil {
-		facts = &agentapi.Dump{Node: proxy.NodeOf(c.Node, o.Nodes[c.Node])}
+		facts = usualFacts(o, c.Node)
 	}
 	if err := t.address(o, c, facts.Node); err != nil {
 		return t, err
@@ -110,6 +110,21 @@ func ComputeTrace(o *Observed, c Connection, dump *agentapi.Dump, silence error)
 	t.addBackends(o, facts.Node)
 	t.Kernel = compareKernel(&t, elements, packet, dump, silence)
 	return t, nil
+}
+
+// usualFacts are what the agent of a usual cluster computes with, where the agent itself does not say: the
+// pods' ranges are those that Kubernetes gave the nodes.
+func usualFacts(o *Observed, node string) *agentapi.Dump {
+	facts := &agentapi.Dump{Node: proxy.NodeOf(node, o.Nodes[node])}
+	for _, name := range nodeNames(o) {
+		for _, text := range o.Nodes[name].Spec.PodCIDRs {
+			if pods, err := netip.ParsePrefix(text); err == nil {
+				facts.Ranges.Pods = append(facts.Ranges.Pods, pods)
+			}
+		}
+	}
+	facts.Ranges.Inside = facts.Ranges.Pods
+	return facts
 }
 
 // traceable says why a ServiceGroup has no way to trace.

@@ -78,6 +78,7 @@ func (t *Trace) writeKernel(l *lines, p Paint, width Width) {
 	switch {
 	case k.Agrees == nil:
 		l.add("Kernel of %s: %s: %s", t.Node, p.warn("not known"), k.Unknown)
+		l.add("  what the agent was told of the pods' ranges is not known either; those above are the nodes' podCIDRs")
 		return
 	case *k.Agrees:
 		l.add("Kernel of %s: %s", t.Node, p.good("agrees"))

@@ -24,6 +24,7 @@ func TestTrace(t *testing.T) {
 	s.complains(t, 1, []string{"trace", "shop:80", "--from", "visitor", "--node", "node9"}, "there is no node node9; did you mean node1 or node2?")
 	s.complains(t, 2, []string{"trace", "shop", "--from", "visitor"}, "shop: name a ServiceGroup and a port, such as web:80")
 	s.complains(t, 2, []string{"trace", "shop:80"}, "say who connects with --from")
+	s.complains(t, 2, []string{"trace", "shop:80", "--from", "svc/shop"}, "--from svc/shop: give an address, the name of a pod, or node/NAME")
 	s.complains(t, 2, []string{"trace", "shop:80", "--from", "visitor", "--protocol", "icmp"}, "--protocol icmp: give tcp, udp or sctp")
 }
 
