@@ -164,12 +164,17 @@ func (r *Reconciler) write(ctx context.Context, live *corev1.Service, want *core
 	if live == nil {
 		return r.applyService(ctx, want.WithResourceVersion(absentVersion))
 	}
+	// An apply to a later version than the one we looked at would keep of that what we did not see, and have
+	// NodePorts allocated anew if somebody had just made it a ClusterIP.
+	seen := live.ResourceVersion
 	if repair {
-		if err := r.repairService(ctx, live, want); err != nil {
+		repaired, err := r.repairService(ctx, live, want)
+		if err != nil {
 			return nil, err
 		}
+		seen = repaired.ResourceVersion
 	}
-	return r.applyService(ctx, want.WithUID(live.UID))
+	return r.applyService(ctx, want.WithUID(live.UID).WithResourceVersion(seen))
 }
 
 // applyService applies the Service. It takes back what others overwrote.
@@ -187,15 +192,15 @@ func (r *Reconciler) applyService(ctx context.Context, want *corev1ac.ServiceApp
 }
 
 // repairService undoes by a merge patch what others did to the Service and an apply cannot undo.
-func (r *Reconciler) repairService(ctx context.Context, live *corev1.Service, want *corev1ac.ServiceApplyConfiguration) error {
+func (r *Reconciler) repairService(ctx context.Context, live *corev1.Service, want *corev1ac.ServiceApplyConfiguration) (*corev1.Service, error) {
 	patch, err := plan.RepairPatch(live, want)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	target := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: live.Name, Namespace: live.Namespace}}
 	err = r.client.Patch(ctx, target, client.RawPatch(types.MergePatchType, patch), client.FieldOwner(v1alpha1.ManagedBy))
 	if err != nil {
-		return fmt.Errorf("repairing Service: %w", err)
+		return nil, fmt.Errorf("repairing Service: %w", err)
 	}
-	return nil
+	return target, nil
 }

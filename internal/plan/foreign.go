@@ -87,6 +87,9 @@ func RepairPatch(live *corev1.Service, want *corev1ac.ServiceApplyConfiguration)
 	}
 	metadata := map[string]any{"resourceVersion": live.ResourceVersion}
 	spec := map[string]any{"ports": want.Spec.Ports}
+	if ptr.Deref(want.Spec.Type, "") != corev1.ServiceTypeExternalName && live.Spec.Type != corev1.ServiceTypeExternalName {
+		spec["type"] = want.Spec.Type // nodePorts go with it
+	}
 	foreign := foreignFields(live, owned, want)
 	if m, ok := foreign["metadata"].(map[string]any); ok {
 		maps.Copy(metadata, m)

@@ -61,10 +61,11 @@ func restorableClusterIPs(sg *v1alpha1.ServiceGroup) []string {
 	return ips
 }
 
-// mayBeDual says whether a spec lets the Service have two address families.
+// mayBeDual says whether a spec lets the Service have two address families. One that says nothing of them
+// does: a Service keeps the second when ipFamilyPolicy is removed, until that is SingleStack.
 func mayBeDual(spec *v1alpha1.ServiceGroupSpec) bool {
 	if spec.IPFamilyPolicy == nil {
-		return len(spec.IPFamilies) > 1 || len(wantedClusterIPs(spec)) > 1
+		return len(spec.IPFamilies) != 1
 	}
 	return *spec.IPFamilyPolicy != corev1.IPFamilyPolicySingleStack
 }

@@ -23,7 +23,8 @@ func TestRestoredClusterIPs(t *testing.T) {
 		want []string
 	}{
 		"one":                      {spec{}, []string{four}, []string{four}},
-		"one of two":               {spec{}, dual, []string{four}},
+		"two, of a time before":    {spec{}, dual, dual},
+		"one of two":               {spec{IPFamilies: []corev1.IPFamily{"IPv4"}}, dual, []string{four}},
 		"one family, named":        {spec{IPFamilies: []corev1.IPFamily{"IPv6"}}, []string{six}, []string{six}},
 		"another family now":       {spec{IPFamilies: []corev1.IPFamily{"IPv6"}}, []string{four}, nil},
 		"single now":               {spec{IPFamilyPolicy: ptr.To(corev1.IPFamilyPolicySingleStack)}, dual, []string{four}},

@@ -20,7 +20,7 @@ type ServiceDiff struct {
 	Apply bool
 	// Repair says that a server-side apply alone cannot undo what others did: RepairPatch first.
 	Repair bool
-	// Restore says that a port is gone whose nodePort status remembers, or that the Service has no
+	// Restore says that a port or its nodePort is gone that status remembers, or that the Service has no
 	// virtual IP as an ExternalName: RestoredService is to be applied, not Service.
 	Restore bool
 }
@@ -71,12 +71,13 @@ func diffService(live *corev1.Service, want *corev1ac.ServiceApplyConfiguration)
 	return diff, nil
 }
 
-// lostNodePort finds a port that the Service lost together with the nodePort the API server gave it.
+// lostNodePort finds a port that lost the nodePort the API server gave it: it is gone, or somebody made the
+// Service one of a type without NodePorts.
 func lostNodePort(live *corev1.Service, sg *v1alpha1.ServiceGroup) bool {
 	return GetsNodePorts(&sg.Spec) && slices.ContainsFunc(sg.Spec.Ports, func(p v1alpha1.Port) bool {
 		return p.NodePort == 0 && rememberedNodePort(&sg.Status, p.Port, protocolOf(&p)) != 0 &&
 			!slices.ContainsFunc(live.Spec.Ports, func(l corev1.ServicePort) bool {
-				return l.Port == p.Port && l.Protocol == protocolOf(&p)
+				return l.Port == p.Port && l.Protocol == protocolOf(&p) && l.NodePort != 0
 			})
 	})
 }

@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"fmt"
 	"strings"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -118,6 +119,7 @@ var _ = Describe("Accidents", func() {
 	},
 		Entry("selector", func(s *corev1.Service) { s.Spec.Selector = map[string]string{"app": "a"} }),
 		Entry("type", func(s *corev1.Service) { s.Spec.Type = corev1.ServiceTypeLoadBalancer }),
+		Entry("type without NodePorts", func(s *corev1.Service) { s.Spec.Type = corev1.ServiceTypeClusterIP }),
 		Entry("type ExternalName", func(s *corev1.Service) {
 			s.Spec.Type, s.Spec.ExternalName = corev1.ServiceTypeExternalName, "example.com"
 		}),
@@ -143,6 +145,21 @@ var _ = Describe("Accidents", func() {
 		}),
 		Entry("externalTrafficPolicy", func(s *corev1.Service) { s.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal }),
 	)
+
+	It("a Service that another manager applies by force is taken back, and left to it where that moves no traffic", func() {
+		theirs := fmt.Sprintf(`{"apiVersion": "v1", "kind": "Service", "metadata": {"name": "precious", "namespace": %q,
+			"labels": {"service.kubernetes.io/service-proxy-name": "other", "team": "blue"},
+			"annotations": {"net.servicegroup.dev/served": "{}"}},
+			"spec": {"type": "ClusterIP", "selector": {"app": "theirs"}, "sessionAffinity": "ClientIP", "internalTrafficPolicy": "Local",
+			"ports": [{"name": "http", "port": 80, "targetPort": 99}, {"name": "more", "port": 81}]}}`, namespace)
+		for range 3 {
+			target := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "precious", Namespace: namespace}}
+			Expect(k8s.Patch(ctx, target, client.RawPatch(types.ApplyPatchType, []byte(theirs)), client.FieldOwner("other"), client.ForceOwnership)).To(Succeed())
+			restored()
+			Expect(service(Default, "precious").Labels).To(HaveKeyWithValue("team", "blue"))
+		}
+		quiet()
+	})
 
 	It("what others set on the Service without moving traffic stays theirs", func() {
 		edit(service(Default, "precious"), func(s *corev1.Service) {
