@@ -38,6 +38,7 @@ type Agent struct {
 	port  atomic.Uint32
 	guard *guard
 	flows *staleFlows
+	late  lateClients
 	// listeners keeps NodePorts off the node's own processes.
 	listeners listeners
 	// state is what the tables hold; nil when that is to be found out. mu is held while it is in
@@ -141,14 +142,30 @@ func (a *Agent) loop(ctx context.Context) {
 			continue
 		}
 		backoff = retry()
+		if !a.await(ctx) {
+			return
+		}
+	}
+}
+
+// await returns when there is something to sync, or false when ctx ends.
+func (a *Agent) await(ctx context.Context) bool {
+	for {
 		select {
 		case <-ctx.Done():
-			return
+			return false
 		case <-a.watcher.wake:
+			return true
 		case <-a.guard.alarm:
 			a.options.Log.Info("Somebody else changed our nftables; they are put right")
 			a.metrics.repairs.Inc()
 			a.lookAnew()
+			return true
+		case <-a.late.due:
+			if err := a.forgetLate(); err != nil {
+				a.failed(err)
+				return true
+			}
 		}
 	}
 }

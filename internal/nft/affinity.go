@@ -12,13 +12,15 @@ import (
 	"github.com/servicegroup-dev/servicegroup/internal/ruleset"
 )
 
-// forgetAttempts bounds how often entries are looked up again because one of them ran out between
-// the reading and the deleting.
-const forgetAttempts = 5
+// forgetAttempts bounds how often entries are looked up again: because one of them ran out between the
+// reading and the deleting, or because a packet that found one on its way in was learned from on its way
+// out, after the entry was deleted.
+const forgetAttempts = 10
 
-// forget takes clients out of the affinity map whose endpoint has left. Packets fill that map, so
-// it has to be read; only frontends with session affinity that lose an endpoint come here.
-func (t *Tables) forget(list []ruleset.Forget) error {
+// Forget takes clients whose endpoint has left out of the affinity map, and says whether there were any.
+// Packets fill that map, so it has to be read; only frontends with session affinity that lose an endpoint
+// come here.
+func (t *Tables) Forget(list []ruleset.Forget) (found bool, err error) {
 	for _, f := range []*family{&ipv4, &ipv6} {
 		wanted := map[ruleset.Forget]struct{}{}
 		for _, forget := range list {
@@ -29,15 +31,16 @@ func (t *Tables) forget(list []ruleset.Forget) error {
 		if len(wanted) == 0 {
 			continue
 		}
-		if err := t.forgetFamily(f, wanted); err != nil {
-			return fmt.Errorf("ending session affinity of endpoints that left: %w", err)
+		some, err := t.forgetFamily(f, wanted)
+		if err != nil {
+			return found, fmt.Errorf("ending session affinity of endpoints that left: %w", err)
 		}
+		found = found || some
 	}
-	return nil
+	return found, nil
 }
 
-func (t *Tables) forgetFamily(f *family, wanted map[ruleset.Forget]struct{}) error {
-	var err error
+func (t *Tables) forgetFamily(f *family, wanted map[ruleset.Forget]struct{}) (found bool, err error) {
 	for range forgetAttempts {
 		var keys [][]byte
 		d := decoder{family: f}
@@ -53,13 +56,14 @@ func (t *Tables) forgetFamily(f *family, wanted map[ruleset.Forget]struct{}) err
 			}
 		})
 		if err != nil || len(keys) == 0 {
-			return err
+			return found, err
 		}
-		if err = t.deleteAffinity(f, keys); !errors.Is(err, unix.ENOENT) {
-			return err
+		found = true
+		if err = t.deleteAffinity(f, keys); err != nil && !errors.Is(err, unix.ENOENT) {
+			return found, err
 		}
 	}
-	return err
+	return found, err
 }
 
 // Remembered looks up what session affinity remembers of a client that comes by the frontends with this

@@ -61,7 +61,8 @@ func (t *Tables) Commit(change *ruleset.Change) error {
 	if err := t.commit(change, func() error { return nil }); err != nil {
 		return err
 	}
-	return t.forget(change.Forget)
+	_, err := t.Forget(change.Forget)
+	return err
 }
 
 // Cleanup deletes the tables, and nothing else.

@@ -259,9 +259,21 @@ func TestAffinityForgetsEndpointsThatLeave(t *testing.T) {
 	if want := []Forget{{IPv4: true, Share: 1, Endpoint: pods(2)[0]}}; !slices.Equal(change.Forget, want) {
 		t.Errorf("forgets %v, want %v", change.Forget, want)
 	}
+	gone := change.Forget
+	if still := state.StillGone(slices.Clone(gone)); !slices.Equal(still, gone) {
+		t.Errorf("still gone are %v, want %v", still, gone)
+	}
+	sticky.Endpoints = pods(1, 2)
+	state.Apply(one("s", sticky))
+	if still := state.StillGone(slices.Clone(gone)); len(still) > 0 {
+		t.Errorf("still gone are %v, want none: it is back", still)
+	}
 	change = state.Apply(Update{Services: map[types.NamespacedName]*proxy.Service{name("s"): nil}}).Change
 	if want := []Forget{{IPv4: true, Share: 1}}; !slices.Equal(change.Forget, want) || !slices.Equal(change.DeleteChains, []FamilyChain{learn}) {
 		t.Errorf("forgets %v and deletes chains %v, want %v and %v", change.Forget, change.DeleteChains, want, learn)
+	}
+	if still := state.StillGone(slices.Clone(change.Forget)); !slices.Equal(still, change.Forget) {
+		t.Errorf("still gone are %v, want %v", still, change.Forget)
 	}
 }
 

@@ -122,3 +122,23 @@ func (u *updater) giveUp(n *share) {
 		u.change.Forget = append(u.change.Forget, Forget{IPv4: n.ipv4, Share: n.number})
 	}
 }
+
+// StillGone returns those of the list whose endpoint has not come back since.
+func (s *State) StillGone(list []Forget) []Forget {
+	if len(list) == 0 {
+		return nil
+	}
+	numbered := map[uint32]*share{}
+	for _, n := range s.shares.numbers {
+		numbered[n.number] = n
+	}
+	return slices.DeleteFunc(list, func(forget Forget) bool {
+		n := numbered[forget.Share]
+		if n == nil {
+			return false // nor has a frontend
+		}
+		return slices.ContainsFunc(s.services[n.service].frontends, func(f frontend) bool {
+			return f.share == n && slices.Contains(f.all(), forget.Endpoint)
+		})
+	})
+}
