@@ -58,7 +58,7 @@ func NewBuilder(repository, dir string) (*Builder, error) {
 	for name, content := range map[string]string{
 		// Nothing is pulled, so there is no signature to check.
 		".config/containers/policy.json": `{"default": [{"type": "insecureAcceptAnything"}]}`,
-		"registries.conf":                `unqualified-search-registries = ["docker.io"]`,
+		"registries.conf":                `unqualified-search-registries = ["localhost"]`,
 		"tmp/keep":                       "",
 	} {
 		path := filepath.Join(dir, name)
@@ -123,7 +123,7 @@ func (b *Builder) standIn() error {
 	}
 	for _, command := range [][]string{
 		append(config, container),
-		{"commit", "--quiet", "--rm", container, "docker.io/library/" + name},
+		{"commit", "--quiet", "--rm", container, "localhost/" + name},
 	} {
 		if _, err := b.buildah(ctx, command...); err != nil {
 			return err
