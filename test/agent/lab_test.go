@@ -182,7 +182,13 @@ func (b *bed) programmed(t *testing.T, vip string) []netip.Addr {
 // scrape reads the agent's metrics.
 func (b *bed) scrape(t *testing.T) string {
 	t.Helper()
-	response, err := b.node.HTTPClient(false).Get("http://127.0.0.1:10249/metrics")
+	return b.get(t, "10249/metrics")
+}
+
+// get reads from a port of the node's loopback address.
+func (b *bed) get(t *testing.T, portAndPath string) string {
+	t.Helper()
+	response, err := b.node.HTTPClient(false).Get("http://127.0.0.1:" + portAndPath)
 	if err != nil {
 		t.Fatal(err)
 	}

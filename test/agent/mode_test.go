@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"fmt"
-	"io"
 	"net/netip"
 	"slices"
 	"strings"
@@ -123,26 +122,14 @@ func TestEveryServiceIsServedInModeAll(t *testing.T) {
 	if got := b.programmed(t, apiServer.Spec.ClusterIP); len(got) != 1 {
 		t.Errorf("the API server's virtual IP leads to %v", got)
 	}
-	get := func(path string) string {
-		response, err := b.node.HTTPClient(false).Get("http://127.0.0.1:10249" + path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer response.Body.Close()
-		body, err := io.ReadAll(response.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return string(body)
-	}
-	if mode := get("/proxyMode"); mode != "nftables" {
+	if mode := b.get(t, "10249/proxyMode"); mode != "nftables" {
 		t.Errorf("proxy mode %q", mode)
 	}
 	for _, name := range []string{
 		"kubeproxy_sync_proxy_rules_duration_seconds_count", "kubeproxy_sync_proxy_rules_last_timestamp_seconds",
 		"kubeproxy_network_programming_duration_seconds_bucket",
 	} {
-		if !strings.Contains(get("/metrics"), name) {
+		if !strings.Contains(b.scrape(t), name) {
 			t.Errorf("the metrics lack %s", name)
 		}
 	}

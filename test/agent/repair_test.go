@@ -62,18 +62,7 @@ func TestARefusedTransactionIsToldAndTriedAgain(t *testing.T) {
 	service := b.serviceOf(t, "refused", func(*corev1.Service) {}, endpoints...)
 	b.startAgent(t)
 	b.awaitEndpoints(t, service.Spec.ClusterIP, endpoints)
-	health := func() string {
-		response, err := b.node.HTTPClient(false).Get("http://127.0.0.1:10256/healthz")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer response.Body.Close()
-		body, err := io.ReadAll(response.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return string(body)
-	}
+	health := func() string { return b.get(t, "10256/healthz") }
 	const failures, refusal = `servicegroup_agent_sync_failures_total{reason="EPERM"}`, "operation not permitted"
 	before, started := b.metric(t, failures), time.Now()
 	release := b.ownTable(t)
