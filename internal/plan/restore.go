@@ -74,16 +74,19 @@ func mayBeDual(spec *v1alpha1.ServiceGroupSpec) bool {
 // Service where the spec names the first and leaves the second to the API server: that takes a list with
 // the first alone for the wish to give the second up.
 func KeepSecondFamily(sg *v1alpha1.ServiceGroup, live *corev1.Service) *v1alpha1.ServiceGroup {
-	if !mayBeDual(&sg.Spec) {
+	families, ips := sg.Spec.IPFamilies, wantedClusterIPs(&sg.Spec)
+	hasFamilies, hasIPs := live.Spec.IPFamilies, live.Spec.ClusterIPs
+	keepFamilies := len(families) == 1 && len(hasFamilies) == 2 && families[0] == hasFamilies[0]
+	keepIPs := len(ips) == 1 && len(hasIPs) == 2 && ips[0] == hasIPs[0]
+	if !mayBeDual(&sg.Spec) || !keepFamilies && !keepIPs {
 		return sg
 	}
-	families, ips := sg.Spec.IPFamilies, wantedClusterIPs(&sg.Spec)
 	out := sg.DeepCopy()
-	if has := live.Spec.IPFamilies; len(families) == 1 && len(has) == 2 && families[0] == has[0] {
-		out.Spec.IPFamilies = slices.Clone(has)
+	if keepFamilies {
+		out.Spec.IPFamilies = slices.Clone(hasFamilies)
 	}
-	if has := live.Spec.ClusterIPs; len(ips) == 1 && len(has) == 2 && ips[0] == has[0] {
-		out.Spec.ClusterIPs = slices.Clone(has)
+	if keepIPs {
+		out.Spec.ClusterIPs = slices.Clone(hasIPs)
 	}
 	return out
 }
