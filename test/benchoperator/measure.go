@@ -1,11 +1,8 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
@@ -142,28 +139,14 @@ func (b *bed) quietWrites(ctx context.Context) (map[string]int, error) {
 }
 
 func (b *bed) writes() (map[string]int, error) {
-	log, err := os.Open(b.lab.ControlPlane.AuditLogPath())
-	if err != nil {
-		return nil, err
-	}
-	defer log.Close()
+	requests, err := b.lab.ControlPlane.Requests(time.Time{})
 	out := map[string]int{}
-	lines := bufio.NewScanner(log)
-	lines.Buffer(make([]byte, 1<<20), 1<<24)
-	for lines.Scan() {
-		var event struct {
-			Verb, UserAgent string
-			ObjectRef       struct{ Resource string }
-		}
-		if json.Unmarshal(lines.Bytes(), &event) != nil || !strings.HasPrefix(event.UserAgent, "servicegroup/") {
-			continue
-		}
-		switch event.Verb {
-		case "create", "update", "patch", "delete":
-			out[event.ObjectRef.Resource]++
+	for i := range requests {
+		if r := &requests[i]; r.Write() && strings.HasPrefix(r.UserAgent, "servicegroup/") {
+			out[r.ObjectRef.Resource]++
 		}
 	}
-	return out, lines.Err()
+	return out, err
 }
 
 // measureMemory fills the cluster with pods that nothing selects, keeps one pod per ServiceGroup, and
