@@ -45,7 +45,7 @@ type Agent struct {
 	// flux, for those who want to see it.
 	mu    sync.Mutex
 	state *ruleset.State
-	// former is the last state there was.
+	// former is the last state that was committed as a whole, while state is built anew.
 	former *ruleset.State
 	// failures counts the syncs that failed since the last one that did not.
 	failures int
@@ -213,7 +213,7 @@ func (a *Agent) failed(err error) {
 func (a *Agent) lookAnew() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.state != nil {
+	if a.former == nil { // the state may be one that was not finished
 		a.former = a.state
 	}
 	a.state = nil
@@ -246,6 +246,9 @@ func (a *Agent) sync() error {
 	a.reports.set(taken.seen)
 	a.failures = 0
 	if full {
+		a.flows.settle(a.state.Gone(a.former))
+		a.state.Inherit(nil)
+		a.former = nil
 		// Listing and building everything leaves more garbage than there is to keep, and on a quiet
 		// cluster nothing would give it back for long.
 		go debug.FreeOSMemory()
@@ -298,7 +301,7 @@ func (a *Agent) noteConflicts(conflicts map[proxy.Key]types.NamespacedName) {
 	for key, holder := range conflicts {
 		if a.disputed[key] != holder {
 			a.disputed[key] = holder
-			a.options.Log.Info("A frontend is claimed by two Services; the one that is named has it", "frontend", key.String(), "service", holder)
+			a.options.Log.Info("A Service claims an address and port that is another's; the one that is named has it", "frontend", key.String(), "service", holder)
 		}
 	}
 }

@@ -75,6 +75,17 @@ func (s *staleFlows) add(changed []ruleset.Serving) {
 	}
 }
 
+// settle takes in frontends that are gone, and those that went with a change of which it is not known
+// whether it was committed. Every other one has been added since.
+func (s *staleFlows) settle(gone []ruleset.Serving) {
+	s.mu.Lock()
+	for key := range s.changing {
+		gone = append(gone, ruleset.Serving{Key: key})
+	}
+	s.mu.Unlock()
+	s.add(gone)
+}
+
 // run works off what is pending until ctx ends.
 func (s *staleFlows) run(ctx context.Context) {
 	defer s.table.Close()

@@ -43,7 +43,7 @@ func (a *Agent) program(full bool, names []types.NamespacedName, ranges *ruleset
 func (a *Agent) programAll(update ruleset.Update) (ruleset.Result, error) {
 	found, ok, err := a.tables.Read()
 	if err == nil && ok && a.failures < 2 {
-		state, result := ruleset.Adopt(found, update)
+		state, result := ruleset.Adopt(found, update, a.former)
 		a.state = state
 		return result, a.commitLong(&result.Change, a.tables.Commit)
 	}
@@ -52,12 +52,14 @@ func (a *Agent) programAll(update ruleset.Update) (ruleset.Result, error) {
 	return result, a.commitLong(&result.Change, a.tables.Replace)
 }
 
-// newState returns the state of tables without elements.
+// newState returns the state of tables without elements, for what the Services had before.
 func (a *Agent) newState() *ruleset.State {
+	state := ruleset.NewState()
 	if a.counts != nil {
-		return ruleset.NewCountingState()
+		state = ruleset.NewCountingState()
 	}
-	return ruleset.NewState()
+	state.Inherit(a.former)
+	return state
 }
 
 // longChange is the number of elements from which on the guard does not listen to a transaction of

@@ -150,7 +150,7 @@ func compute(o *Observed, facts *agentapi.Dump) []ruleset.Element {
 	built.Frontends = slices.DeleteFunc(built.Frontends, func(f proxy.Frontend) bool { return slices.Contains(facts.Left, f.Key) })
 	name := types.NamespacedName{Namespace: o.Service.Namespace, Name: o.Service.Name}
 	state, _ := ruleset.Adopt(ruleset.Tables{Elements: facts.Agent, Counted: facts.Site.CountConnections},
-		ruleset.Update{Services: map[types.NamespacedName]*proxy.Service{name: &built}, Ranges: &facts.Ranges})
+		ruleset.Update{Services: map[types.NamespacedName]*proxy.Service{name: &built}, Ranges: &facts.Ranges}, nil)
 	return state.Elements()
 }
 
@@ -337,7 +337,7 @@ func compareKernel(t *Trace, elements []ruleset.Element, packet trace.Packet, du
 	conflict := slices.IndexFunc(dump.Conflicts, func(c agentapi.Conflict) bool { return c.Frontend == t.To })
 	switch {
 	case conflict >= 0:
-		k.Cause = fmt.Sprintf("Service %s had %s first and keeps it", dump.Conflicts[conflict].Holder, t.To)
+		k.Cause = fmt.Sprintf("Service %s has %s: it is its virtual IP, or it had it first", dump.Conflicts[conflict].Holder, t.To)
 		k.Remedy = "give one of the two another address or port"
 	case !dump.Synced:
 		k.Cause, k.Remedy = "the agent is about to look at the kernel", "ask again"

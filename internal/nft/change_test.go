@@ -100,7 +100,7 @@ func TestAnyEditSequenceLeavesWhatAFreshAgentWouldWrite(t *testing.T) {
 		if err != nil || !ours {
 			t.Fatalf("the tables are not in our layout: %v", err)
 		}
-		_, result := ruleset.Adopt(found, ruleset.Update{Services: current})
+		_, result := ruleset.Adopt(found, ruleset.Update{Services: current}, nil)
 		result.Change.UDP = nil // flows are looked at in any case
 		if !result.Change.Empty() {
 			t.Fatalf("a fresh agent would write %+v", result.Change)

@@ -275,7 +275,7 @@ func TestReadTellsOurLayoutFromOthers(t *testing.T) {
 	if !ok {
 		t.Fatal("tables that were just written are not recognised")
 	}
-	if _, result := ruleset.Adopt(found, dualStackUpdate()); len(result.Change.Add)+len(result.Change.Delete)+len(result.Change.AddChains)+len(result.Change.DeleteChains) > 0 {
+	if _, result := ruleset.Adopt(found, dualStackUpdate(), nil); len(result.Change.Add)+len(result.Change.Delete)+len(result.Change.AddChains)+len(result.Change.DeleteChains) > 0 {
 		t.Errorf("adopting tables that are right writes %+v", result.Change)
 	}
 	for _, tamper := range []string{

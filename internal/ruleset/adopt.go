@@ -1,6 +1,7 @@
 package ruleset
 
 import (
+	"iter"
 	"slices"
 
 	"github.com/servicegroup-dev/servicegroup/internal/proxy"
@@ -18,9 +19,11 @@ type Tables struct {
 
 // Adopt returns the state for an update that holds everything there is to serve, and the writes that
 // bring tables with the constant layout and this content there. Endpoints keep the slots they have,
-// so tables that are right already are not written to.
-func Adopt(found Tables, update Update) (*State, Result) {
+// so tables that are right already are not written to. Services keep the frontends that they had in
+// former, which may be nil, as with [State.Inherit].
+func Adopt(found Tables, update Update, former *State) (*State, Result) {
 	state := NewState()
+	state.Inherit(former)
 	state.counted = found.Counted
 	state.hints = slotsOf(found.Elements)
 	state.shares.adopt(found.Elements)
@@ -38,10 +41,20 @@ func Adopt(found Tables, update Update) (*State, Result) {
 			change.DeleteChains = append(change.DeleteChains, c)
 		}
 	}
-	change.UDP = result.Change.UDP
+	change.UDP = append(state.servingUDP(), state.gone(keysOf(found.Elements))...)
 	change.Forget = state.computeForgotten(found.Elements)
 	result.Change = change
 	return state, result
+}
+
+func keysOf(elements []Element) iter.Seq[proxy.Key] {
+	return func(yield func(proxy.Key) bool) {
+		for i := range elements {
+			if elements[i].Map == Frontends && !yield(elements[i].Key) {
+				return
+			}
+		}
+	}
 }
 
 // slotMap is a frontend in one of the two endpoint maps.

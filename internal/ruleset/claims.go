@@ -2,6 +2,7 @@ package ruleset
 
 import (
 	"cmp"
+	"net/netip"
 	"slices"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -11,9 +12,9 @@ import (
 
 // Of several Services that claim one frontend, that has it
 //
-//  1. whose virtual IP it is: the API server gives none twice, but anybody may write one into his
-//     external addresses;
-//  2. that had it before;
+//  1. whose virtual IP the address is, on every port, also on those that it lacks: the API server gives
+//     no virtual IP twice, but anybody may write one into his external addresses;
+//  2. that had it before, also if the tables were lost meanwhile;
 //  3. that is older.
 
 // sortedNames returns the names of Services, the oldest first.
@@ -37,23 +38,65 @@ func sortedNames(services map[types.NamespacedName]*proxy.Service) []types.Names
 // claim gives frontends to those who have a better claim than to be older.
 func (u *updater) claim(names []types.NamespacedName, services map[types.NamespacedName]*proxy.Service) {
 	for _, name := range names {
-		service := services[name]
-		for i := 0; service != nil && i < len(service.Frontends); i++ {
-			if key := service.Frontends[i].Key; slices.Contains(service.VirtualIPs, key.Addr) {
-				u.evict(key, name, services)
-				u.owners[key] = name
+		if service := services[name]; service != nil {
+			for _, addr := range service.VirtualIPs {
+				u.claimAddress(addr, name, services)
 			}
 		}
+	}
+	if u.former != nil {
+		u.claimFormer(names, services)
 	}
 	if u.hints != nil {
 		u.claimAdopted(names, services)
 	}
 }
 
-// evict takes a frontend from the Service that has it for another, unless the one is applied anyway.
-func (u *updater) evict(key proxy.Key, other types.NamespacedName, services map[types.NamespacedName]*proxy.Service) {
+// claimAddress makes an address the virtual IP of a Service, unless it is another's.
+func (u *updater) claimAddress(addr netip.Addr, name types.NamespacedName, services map[types.NamespacedName]*proxy.Service) {
+	if _, known := u.virtualIPs[addr]; known {
+		return
+	}
+	u.virtualIPs[addr] = name
+	if u.externals[addr] == 0 {
+		return
+	}
+	var keys []proxy.Key // rarely any, and in an order that does not depend on the map's
+	for key := range u.owners {
+		if key.Addr == addr {
+			keys = append(keys, key)
+		}
+	}
+	slices.SortFunc(keys, proxy.Key.Compare)
+	for _, key := range keys {
+		u.evict(key, name, services)
+	}
+}
+
+// claimFormer gives frontends to those who had them before the tables were lost.
+func (u *updater) claimFormer(names []types.NamespacedName, services map[types.NamespacedName]*proxy.Service) {
+	for _, name := range names {
+		service := services[name]
+		for i := 0; service != nil && i < len(service.Frontends); i++ {
+			key := service.Frontends[i].Key
+			_, virtual := u.virtualIPs[key.Addr]
+			if former, had := u.former.owners[key]; had && former == name && !virtual {
+				u.evict(key, name, services)
+				u.owners[key] = name
+			}
+		}
+	}
+}
+
+// evict takes a frontend from whoever else has it for the Service of this name. A Service that is applied
+// anyway finds out by itself.
+func (u *updater) evict(key proxy.Key, name types.NamespacedName, services map[types.NamespacedName]*proxy.Service) {
 	holder, taken := u.owners[key]
-	if _, applied := services[holder]; !taken || applied {
+	if !taken || holder == name {
+		return
+	}
+	delete(u.owners, key)
+	if _, applied := services[holder]; applied {
 		return
 	}
 	c := u.services[holder]
@@ -62,7 +105,7 @@ func (u *updater) evict(key proxy.Key, other types.NamespacedName, services map[
 		u.removeFrontend(&c.frontends[i])
 		c.frontends = slices.Delete(c.frontends, i, i+1)
 	}
-	u.conflicts[key] = other
+	u.conflicts[key] = name
 	u.waiting[holder] = struct{}{}
 }
 
@@ -85,7 +128,7 @@ func (u *updater) claimAdopted(names []types.NamespacedName, services map[types.
 			others := len(f.Endpoints) + len(f.ClusterEndpoints) - shared
 			before, known := best[f.Key]
 			if holder, taken := u.owners[f.Key]; taken && !known && holder != name || claims[f.Key] == 1 || shared == 0 {
-				continue // the virtual IP of another, or nothing to tell
+				continue // known to have been another's, or nothing to tell
 			}
 			if !known || shared > before.shared || shared == before.shared && others < before.others {
 				best[f.Key], u.owners[f.Key] = rank{shared, others}, name

@@ -199,13 +199,6 @@ type Change struct {
 	UDP []Serving
 }
 
-// Serving is a frontend with every endpoint a connection to it may have; none if the frontend is
-// gone or refuses.
-type Serving struct {
-	Key       proxy.Key
-	Endpoints []proxy.Endpoint
-}
-
 // Forget names clients in the affinity maps by where they were sent.
 type Forget struct {
 	IPv4 bool

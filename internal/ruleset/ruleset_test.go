@@ -148,17 +148,25 @@ func TestTwoServicesThatClaimOneFrontend(t *testing.T) {
 func TestWhoHasAFrontend(t *testing.T) {
 	shared := key("192.0.2.1", 80)
 	claim := func(created int64, endpoint int) *proxy.Service {
-		return &proxy.Service{Created: created, Frontends: []proxy.Frontend{{Key: shared, Endpoints: pods(endpoint)}}}
+		return &proxy.Service{Created: created, Frontends: []proxy.Frontend{
+			{Key: shared, Endpoints: pods(endpoint), Masquerade: proxy.MasqueradeAlways},
+		}}
 	}
-	virtual := claim(9, 2)
-	virtual.VirtualIPs = []netip.Addr{shared.Addr}
+	virtual := &proxy.Service{
+		Created: 9, VirtualIPs: []netip.Addr{shared.Addr}, Frontends: []proxy.Frontend{{Key: shared, Endpoints: pods(2)}},
+	}
+	// The Service whose virtual IP it is has another port.
+	lacking := &proxy.Service{
+		Created: 9, VirtualIPs: []netip.Addr{shared.Addr}, Frontends: []proxy.Frontend{{Key: key("192.0.2.1", 81), Endpoints: pods(2)}},
+	}
 	a, b := name("a"), name("b")
 	for _, test := range []struct {
 		name string
-		// before is what a former agent left in the tables; updates follow one another.
-		before  Update
-		updates []Update
-		// want is the number of the pod to which the frontend leads.
+		// before is what a former agent left in the tables, lost what this one had written before they were
+		// lost; updates follow one another.
+		before, lost Update
+		updates      []Update
+		// want is the number of the pod to which the frontend leads, 0 if it is refused.
 		want int
 	}{
 		{
@@ -187,9 +195,60 @@ func TestWhoHasAFrontend(t *testing.T) {
 			updates: []Update{{Services: services(a, claim(1, 1))}, {Services: services(a, claim(1, 3), b, virtual)}}, want: 2,
 		},
 		{
+			name:    "whose virtual IP it is, though another, younger one had it before the agent was started again",
+			before:  Update{Services: services(a, claim(10, 1))},
+			updates: []Update{{Services: services(a, claim(10, 1), b, virtual)}}, want: 2,
+		},
+		{
 			name:    "whose virtual IP it is, though another had it before the agent was started again",
 			before:  Update{Services: services(a, claim(1, 1))},
 			updates: []Update{{Services: services(a, claim(1, 1), b, virtual)}}, want: 2,
+		},
+		{
+			name:    "nobody, where the Service whose virtual IP it is lacks the port",
+			updates: []Update{{Services: services(a, claim(1, 1), b, lacking)}},
+		},
+		{
+			name:    "nobody, where it becomes the virtual IP of a Service that lacks the port",
+			updates: []Update{{Services: services(a, claim(1, 1))}, {Services: services(b, lacking)}},
+		},
+		{
+			name:    "nobody, where it is the virtual IP of a Service that was there first and lacks the port",
+			updates: []Update{{Services: services(b, lacking)}, {Services: services(a, claim(1, 1))}},
+		},
+		{
+			name:    "nobody, where another had it before the agent was started again",
+			before:  Update{Services: services(a, claim(1, 1))},
+			updates: []Update{{Services: services(a, claim(1, 1), b, lacking)}},
+		},
+		{
+			name:    "the other once the Service that lacks the port is gone",
+			updates: []Update{{Services: services(b, lacking)}, {Services: services(a, claim(1, 1))}, {Services: services(b, nil)}}, want: 1,
+		},
+		{
+			name:    "who had it before the tables were lost, whichever is loaded first",
+			lost:    Update{Services: services(b, claim(2, 2))},
+			updates: []Update{{Services: services(a, claim(1, 1))}, {Services: services(b, claim(2, 2))}}, want: 2,
+		},
+		{
+			name:    "who had it before the tables were lost, of two that are loaded together",
+			lost:    Update{Services: services(b, claim(2, 2))},
+			updates: []Update{{Services: services(a, claim(1, 1), b, claim(2, 2))}}, want: 2,
+		},
+		{
+			name:    "the other, if who had it before the tables were lost claims it no more",
+			lost:    Update{Services: services(b, claim(2, 2))},
+			updates: []Update{{Services: services(a, claim(1, 1), b, &proxy.Service{Created: 2})}}, want: 1,
+		},
+		{
+			name:    "whose virtual IP it is, though another had it before the tables were lost",
+			lost:    Update{Services: services(a, claim(1, 1))},
+			updates: []Update{{Services: services(b, virtual)}, {Services: services(a, claim(1, 1))}}, want: 2,
+		},
+		{
+			name: "who had it before the tables were lost, though they lead to the other",
+			lost: Update{Services: services(b, claim(2, 2))}, before: Update{Services: services(a, claim(1, 1))},
+			updates: []Update{{Services: services(a, claim(1, 1), b, claim(2, 2))}}, want: 2,
 		},
 		{
 			name:    "the other once that is gone",
@@ -205,10 +264,16 @@ func TestWhoHasAFrontend(t *testing.T) {
 				}
 				return result
 			}
+			var lost *State
+			if test.lost.Services != nil {
+				lost = NewState()
+				lost.Apply(test.lost)
+				state.Inherit(lost)
+			}
 			if test.before.Services != nil {
 				former := NewState()
 				run(former.Apply(test.before))
-				adopted, result := Adopt(Tables{Elements: former.Elements()}, test.updates[0])
+				adopted, result := Adopt(Tables{Elements: former.Elements()}, test.updates[0], lost)
 				run(result)
 				state, test.updates = adopted, test.updates[1:]
 			}
@@ -220,17 +285,28 @@ func TestWhoHasAFrontend(t *testing.T) {
 					run(state.Apply(Update{Services: services(freed[0], all[freed[0]])}))
 				}
 			}
-			var leads []proxy.Endpoint
+			var leads, want []proxy.Endpoint
 			for _, e := range k.elements {
-				if e.Map == Endpoints {
+				if e.Map == Endpoints && e.Key == shared {
 					leads = append(leads, e.Endpoint)
 				}
 			}
-			if !slices.Equal(leads, pods(test.want)) {
-				t.Errorf("the frontend leads to %v, want %v", leads, pods(test.want))
+			if test.want != 0 {
+				want = pods(test.want)
 			}
-			if waiting := state.Waiting(); waiting != 1 && test.want == 2 {
+			if !slices.Equal(leads, want) {
+				t.Errorf("the frontend leads to %v, want %v", leads, want)
+			}
+			if waiting := state.Waiting(); waiting != 1 && test.want != 1 {
 				t.Errorf("%d Services wait, want the other", waiting)
+			}
+			var held []Element
+			for _, e := range k.elements {
+				held = append(held, e)
+			}
+			slices.SortFunc(held, Element.Compare)
+			if !slices.Equal(held, state.Elements()) {
+				t.Errorf("the writes gave %v, the state says %v", held, state.Elements())
 			}
 		})
 	}
@@ -308,7 +384,7 @@ func TestFrontendsShareTheirClientsByServicePort(t *testing.T) {
 	if len(got) != 5 || len(different) != 4 {
 		t.Errorf("the numbers are %v, want 5 of which two are equal", got)
 	}
-	adopted, result := Adopt(Tables{Elements: state.Elements()}, update)
+	adopted, result := Adopt(Tables{Elements: state.Elements()}, update, nil)
 	if !maps.Equal(numbers(adopted.Elements()), got) || len(result.Change.Forget) > 0 {
 		t.Errorf("adopted, the numbers are %v, want %v; forgotten are %v", numbers(adopted.Elements()), got, result.Change.Forget)
 	}
@@ -339,6 +415,24 @@ func TestRangesThatOverlapAreWrittenOnce(t *testing.T) {
 	}
 }
 
+// someVirtualIP is the virtual IP that Service a has now and then, and that others always claim ports of.
+var someVirtualIP = netip.MustParseAddr("10.96.0.2")
+
+// randomServiceNamed is randomService, for Service a sometimes with a virtual IP.
+func randomServiceNamed(t *rapid.T, n types.NamespacedName) *proxy.Service {
+	service := randomService(t)
+	if n != name("a") || !rapid.Bool().Draw(t, "virtual IP") {
+		return service
+	}
+	service.VirtualIPs = []netip.Addr{someVirtualIP}
+	for i := range service.Frontends {
+		if service.Frontends[i].Addr == someVirtualIP {
+			service.Frontends[i].Masquerade = proxy.MasqueradeOutside
+		}
+	}
+	return service
+}
+
 // randomService draws a Service whose frontends all lie in a small space, so that Services collide.
 func randomService(t *rapid.T) *proxy.Service {
 	service := &proxy.Service{}
@@ -355,6 +449,10 @@ func randomService(t *rapid.T) *proxy.Service {
 			Empty:           rapid.SampledFrom([]proxy.Refusal{proxy.Reject, proxy.Drop}).Draw(t, "empty"),
 			AffinitySeconds: rapid.SampledFrom([]int32{0, 5, 10}).Draw(t, "affinity"),
 			Masquerade:      rapid.SampledFrom([]proxy.Masquerade{proxy.MasqueradeOutside, proxy.MasqueradeAlways, proxy.MasqueradeNode}).Draw(t, "masquerade"),
+		}
+		if k >= 6 { // an external address, where it is not the virtual IP of Service a
+			f.Addr = someVirtualIP
+			f.Masquerade = rapid.SampledFrom([]proxy.Masquerade{proxy.MasqueradeAlways, proxy.MasqueradeNode}).Draw(t, "external")
 		}
 		if rapid.Bool().Draw(t, "short circuit") {
 			f.ShortCircuit, f.ClusterEndpoints = true, eps("cluster endpoints")
@@ -447,7 +545,7 @@ func TestAnyEditSequenceEqualsAFreshBuild(t *testing.T) {
 				n := name(rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "name"))
 				update.Services[n] = nil
 				if rapid.Bool().Draw(t, "exists") {
-					update.Services[n] = randomService(t)
+					update.Services[n] = randomServiceNamed(t, n)
 				}
 			}
 			for n, s := range update.Services {
@@ -465,6 +563,14 @@ func TestAnyEditSequenceEqualsAFreshBuild(t *testing.T) {
 			}
 		}
 		checkAgainstFresh(t, state, k, current)
+
+		for n := range current {
+			current[n] = nil
+		}
+		state.Apply(Update{Services: current})
+		if len(state.Elements())+len(state.owners)+len(state.virtualIPs)+len(state.externals)+len(state.addresses)+state.Waiting() > 0 {
+			t.Fatalf("kept of Services that are gone: %+v", state)
+		}
 	})
 }
 
@@ -493,15 +599,17 @@ func TestAdoptedTablesAreWrittenOnlyWhereTheyAreWrong(t *testing.T) {
 			delete(k.elements, identity(rapid.SampledFrom(elements).Draw(t, "deleted")))
 		}
 
-		update := Update{Services: map[types.NamespacedName]*proxy.Service{name("a"): randomService(t), name("b"): randomService(t)}}
-		state, result := Adopt(read(), update)
+		update := Update{Services: map[types.NamespacedName]*proxy.Service{
+			name("a"): randomServiceNamed(t, name("a")), name("b"): randomService(t),
+		}}
+		state, result := Adopt(read(), update, nil)
 		if err := k.apply(&result.Change); err != nil {
 			t.Fatal(err)
 		}
 		checkAgainstFresh(t, state, k, update.Services)
 
 		// A second look at the same thing writes nothing.
-		if _, result = Adopt(read(), update); len(result.Change.Add)+len(result.Change.Delete)+len(result.Change.AddChains)+len(result.Change.DeleteChains) > 0 {
+		if _, result = Adopt(read(), update, nil); len(result.Change.Add)+len(result.Change.Delete)+len(result.Change.AddChains)+len(result.Change.DeleteChains) > 0 {
 			t.Fatalf("adopting what is right writes %+v", result.Change)
 		}
 	})
@@ -517,7 +625,7 @@ func checkAgainstFresh(t *rapid.T, state *State, k *kernel, current map[types.Na
 		t.Fatalf("the writes gave %v, the state says %v", held, state.Elements())
 	}
 	// A fresh build resolves conflicts by name, a history by who came first: compare what is
-	// the same for both, the Services that are in no conflict.
+	// the same for both, the Services that are in no conflict, and what is on a virtual IP.
 	owners := map[proxy.Key]int{}
 	for _, s := range current {
 		if s != nil {
@@ -525,6 +633,9 @@ func checkAgainstFresh(t *rapid.T, state *State, k *kernel, current map[types.Na
 				owners[f.Key]++
 			}
 		}
+	}
+	if a := current[name("a")]; a != nil && len(a.VirtualIPs) > 0 {
+		maps.DeleteFunc(owners, func(k proxy.Key, _ int) bool { return k.Addr == someVirtualIP })
 	}
 	fresh := NewState()
 	fresh.counted = state.counted

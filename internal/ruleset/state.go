@@ -12,17 +12,22 @@ import (
 // State is what the tables hold, Service by Service, after the last Change was committed.
 // The zero value is not ready for use; call NewState.
 type State struct {
-	services  map[types.NamespacedName]*committed
-	owners    map[proxy.Key]types.NamespacedName
-	waiting   map[types.NamespacedName]struct{}
-	addresses map[addressInMap]int
-	learners  map[FamilyChain]int
-	ranges    map[Map][]netip.Prefix
-	shares    shares
+	services map[types.NamespacedName]*committed
+	owners   map[proxy.Key]types.NamespacedName
+	// virtualIPs says whose virtual IP an address is, and externals how many frontends lie on one of others.
+	virtualIPs map[netip.Addr]types.NamespacedName
+	externals  map[netip.Addr]int
+	waiting    map[types.NamespacedName]struct{}
+	addresses  map[addressInMap]int
+	learners   map[FamilyChain]int
+	ranges     map[Map][]netip.Prefix
+	shares     shares
 	// counted says that every endpoint of a frontend has an element in Connections.
 	counted bool
 	// hints are the slots that endpoints should have, while tables are adopted.
 	hints map[slotMap][]proxy.Endpoint
+	// former is what there was before the tables were lost; see Inherit.
+	former *State
 }
 
 // committed is what the tables hold for one Service.
@@ -48,13 +53,15 @@ type frontend struct {
 // NewState returns the state of tables without elements.
 func NewState() *State {
 	return &State{
-		services:  map[types.NamespacedName]*committed{},
-		owners:    map[proxy.Key]types.NamespacedName{},
-		waiting:   map[types.NamespacedName]struct{}{},
-		addresses: map[addressInMap]int{},
-		learners:  map[FamilyChain]int{},
-		ranges:    map[Map][]netip.Prefix{},
-		shares:    newShares(),
+		services:   map[types.NamespacedName]*committed{},
+		owners:     map[proxy.Key]types.NamespacedName{},
+		virtualIPs: map[netip.Addr]types.NamespacedName{},
+		externals:  map[netip.Addr]int{},
+		waiting:    map[types.NamespacedName]struct{}{},
+		addresses:  map[addressInMap]int{},
+		learners:   map[FamilyChain]int{},
+		ranges:     map[Map][]netip.Prefix{},
+		shares:     newShares(),
 	}
 }
 
@@ -64,6 +71,10 @@ func NewCountingState() *State {
 	s.counted = true
 	return s
 }
+
+// Inherit makes the Services keep the frontends that they had in a former state, nil for none, while it is
+// built anew.
+func (s *State) Inherit(former *State) { s.former = former }
 
 // Ranges are the address ranges the node tells apart.
 type Ranges struct {
@@ -164,9 +175,16 @@ func (s *State) ElementsOf(name types.NamespacedName) []Element {
 // Waiting returns the number of Services of which a frontend is left out because another one has it.
 func (s *State) Waiting() int { return len(s.waiting) }
 
-// Holder returns the Service that has a frontend.
+// Holder returns the Service that has a frontend, or will have it: by its virtual IP, or since it had it
+// formerly.
 func (s *State) Holder(key proxy.Key) (types.NamespacedName, bool) {
+	if name, known := s.virtualIPs[key.Addr]; known {
+		return name, true
+	}
 	name, found := s.owners[key]
+	if !found && s.former != nil {
+		return s.former.Holder(key)
+	}
 	return name, found
 }
 

@@ -25,7 +25,7 @@ func CompareNames(x, y types.NamespacedName) int {
 	return cmp.Or(strings.Compare(x.Namespace, y.Namespace), strings.Compare(x.Name, y.Name))
 }
 
-// release gives up the frontends that a Service no longer has.
+// release gives up the frontends and the virtual IPs that a Service no longer has.
 func (u *updater) release(name types.NamespacedName, service *proxy.Service) {
 	old := u.services[name]
 	if old == nil {
@@ -35,6 +35,12 @@ func (u *updater) release(name types.NamespacedName, service *proxy.Service) {
 		key := old.frontends[i].Key
 		if service == nil || findFrontend(service.Frontends, key) == nil {
 			delete(u.owners, key)
+			u.released = true
+		}
+	}
+	for _, addr := range old.virtualIPs {
+		if (service == nil || !slices.Contains(service.VirtualIPs, addr)) && u.virtualIPs[addr] == name {
+			delete(u.virtualIPs, addr)
 			u.released = true
 		}
 	}
@@ -70,9 +76,12 @@ func (u *updater) apply(name types.NamespacedName, service *proxy.Service) {
 		if len(previous) > 0 && previous[0].Key == want.Key {
 			was, previous = &previous[0], previous[1:]
 		}
-		if holder, taken := u.owners[want.Key]; taken && holder != name {
+		if holder := u.holderFor(want.Key, name); holder != name {
 			if was != nil {
 				u.removeFrontend(was)
+			}
+			if u.owners[want.Key] == name { // it claimed what is the virtual IP of another
+				delete(u.owners, want.Key)
 			}
 			u.conflicts[want.Key] = holder
 			u.waiting[name] = struct{}{}
@@ -91,6 +100,17 @@ func (u *updater) apply(name types.NamespacedName, service *proxy.Service) {
 	} else {
 		u.services[name] = next
 	}
+}
+
+// holderFor returns who has a frontend or gets it, if a Service claims it.
+func (u *updater) holderFor(key proxy.Key, name types.NamespacedName) types.NamespacedName {
+	if owner, virtual := u.virtualIPs[key.Addr]; virtual {
+		return owner
+	}
+	if holder, taken := u.owners[key]; taken {
+		return holder
+	}
+	return name
 }
 
 // changeFrontend writes the difference between a committed frontend, nil for none, and the wanted
@@ -113,6 +133,8 @@ func (u *updater) changeFrontend(name types.NamespacedName, was *frontend, want 
 	next.SourceRanges = u.diffRanges(SourceRanges, want.Key, was.SourceRanges, want.SourceRanges)
 	u.diffConnections(want.Key, was.all(), next.all())
 	u.forget(was, &next)
+	u.countExternal(want, 1)
+	u.countExternal(&was.Frontend, -1)
 	return next
 }
 
@@ -126,6 +148,17 @@ func (u *updater) removeFrontend(was *frontend) {
 	u.diffRanges(SourceRanges, was.Key, was.SourceRanges, nil)
 	u.diffConnections(was.Key, was.all(), nil)
 	u.forget(was, &frontend{})
+	u.countExternal(&was.Frontend, -1)
+}
+
+// countExternal keeps the addresses that frontends have which are not the virtual IP of their Service.
+func (u *updater) countExternal(f *proxy.Frontend, by int) {
+	if !f.Addr.IsValid() || f.Masquerade == proxy.MasqueradeOutside {
+		return
+	}
+	if u.externals[f.Addr] += by; u.externals[f.Addr] == 0 {
+		delete(u.externals, f.Addr)
+	}
 }
 
 // forget notes what must not go on as before once a frontend has changed: clients with session

@@ -187,20 +187,20 @@ func TestAProcessKeepsItsPort(t *testing.T) {
 	b.awaitEndpoints(t, b.node.IPv4.String(), addresses(pods))
 }
 
-// TestTwoServicesClaimOneAddress: the one that had it first keeps it, also when the agent is started again,
-// and the other gets it afterwards.
+// TestTwoServicesClaimOneAddress: the one that had it first keeps it, also when the agent is started again or
+// the tables are lost, though the other is older, and that gets it afterwards.
 func TestTwoServicesClaimOneAddress(t *testing.T) {
 	b := requireBed(t)
 	const address = "198.51.100.7"
 	agent := b.startAgent(t, "--mode=all")
-	claim := func(name string, endpoint netip.Addr) *corev1.Service {
-		return b.serviceOf(t, name, func(s *corev1.Service) { s.Spec.ExternalIPs = []string{address} }, endpoint)
-	}
 	first, second := netip.MustParseAddr("10.244.200.1"), netip.MustParseAddr("10.244.200.2")
-	claim("claims-b", first)
+	other := b.serviceOf(t, "claims-a", func(*corev1.Service) {}, second)
+	b.serviceOf(t, "claims-b", func(s *corev1.Service) { s.Spec.ExternalIPs = []string{address} }, first)
 	b.awaitEndpoints(t, address, []netip.Addr{first})
-	other := claim("claims-a", second)
-	b.awaitEndpoints(t, other.Spec.ClusterIP, []netip.Addr{second})
+	other.Spec.ExternalIPs = []string{address}
+	if _, err := b.Kubernetes.CoreV1().Services("default").Update(t.Context(), other, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
 	b.awaitMetric(t, "servicegroup_agent_conflicting_services", 1)
 	b.setEndpoints(t, "claims-a") // a change does not log it again
 	b.awaitEndpoints(t, other.Spec.ClusterIP, nil)
@@ -217,6 +217,11 @@ func TestTwoServicesClaimOneAddress(t *testing.T) {
 		t.Errorf("after a restart the address leads to %v, want %v", got, first)
 	}
 	b.awaitMetric(t, "servicegroup_agent_conflicting_services", 1)
+	for _, loss := range []string{"flush ruleset", "delete table ip servicegroup", "delete table ip servicegroup; delete table ip6 servicegroup"} {
+		b.nft(t, loss)
+		b.awaitEndpoints(t, other.Spec.ClusterIP, []netip.Addr{second})
+		b.awaitEndpoints(t, address, []netip.Addr{first})
+	}
 
 	if err := b.Kubernetes.CoreV1().Services("default").Delete(t.Context(), "claims-b", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)

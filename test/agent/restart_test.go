@@ -15,10 +15,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/ptr"
-
-	"github.com/servicegroup-dev/servicegroup/internal/lab"
 )
 
 // elementsWritten reads from the agent's metrics how many elements it has written.
@@ -42,13 +38,17 @@ func TestARestartDisturbsNothing(t *testing.T) {
 	}, addresses(pods)...)
 	agent := b.startAgent(t)
 	b.awaitEndpoints(t, service.Spec.ClusterIP, addresses(pods))
-	address := net.JoinHostPort(b.node.IPv4.String(), fmt.Sprint(service.Spec.Ports[0].NodePort))
+	address := b.nodePortOf(service)
 	first, err := b.client.Ask(t.Context(), "tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
 	connections := b.openConnections(t, address, 1000)
-	flows := b.openFlows(t, 1000)
+	datagrams := b.serveDatagrams(t, 3)
+	var flows []*udpFlow
+	for range 1000 {
+		flows = append(flows, b.openFlow(t, b.nodePortOf(datagrams)))
+	}
 	if dump, err := b.node.Output(t.Context(), agent.Path(), "agent", "dump", "--all"); err != nil ||
 		!strings.Contains(dump, "difference: none") || !strings.Contains(dump, pods[0].IPv4.String()) {
 		t.Errorf("agent dump: %v\n%s", err, dump)
@@ -78,66 +78,6 @@ func TestARestartDisturbsNothing(t *testing.T) {
 			t.Fatalf("UDP flow %d went to %s before the restart and to %q after it (%v)", i, flow.pod, pod, err)
 		}
 	}
-}
-
-// udpFlow is a UDP socket of a client, and the pod that answers it.
-type udpFlow struct {
-	net.Conn
-	pod string
-}
-
-// ask sends a datagram, again if it is lost, and returns the name of the pod that answers.
-func (f *udpFlow) ask() (string, error) {
-	buffer := make([]byte, 1<<10)
-	var err error
-	for range 5 {
-		if err = f.SetDeadline(time.Now().Add(bound / 5)); err != nil {
-			return "", err
-		}
-		if _, err = io.WriteString(f, "who?"); err != nil {
-			return "", err
-		}
-		var n int
-		if n, err = f.Read(buffer); err == nil {
-			name, _, _ := strings.Cut(string(buffer[:n]), " ")
-			return name, nil
-		}
-	}
-	return "", err
-}
-
-// openFlows starts UDP flows through a NodePort to three pods.
-func (b *bed) openFlows(t *testing.T, n int) []*udpFlow {
-	t.Helper()
-	pods, err := b.RunPods(t.Context(), lab.PodSpec{Name: "datagrams", Ports: []lab.Port{lab.UDP(80)}}, 3)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = b.DeletePods(context.Background(), pods...) })
-	service := b.serviceOf(t, "datagrams", func(s *corev1.Service) {
-		s.Spec.Type, s.Spec.Ports[0].Protocol = corev1.ServiceTypeNodePort, corev1.ProtocolUDP
-	}, addresses(pods)...)
-	slice := sliceOf("datagrams", addresses(pods))
-	slice.Ports[0].Protocol = ptr.To(corev1.ProtocolUDP)
-	if _, err := b.Kubernetes.DiscoveryV1().EndpointSlices("default").Update(t.Context(), slice, metav1.UpdateOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	b.awaitEndpoints(t, service.Spec.ClusterIP, addresses(pods))
-	address := net.JoinHostPort(b.node.IPv4.String(), fmt.Sprint(service.Spec.Ports[0].NodePort))
-	var out []*udpFlow
-	for range n {
-		conn, err := b.client.Dial(t.Context(), "udp", address)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = conn.Close() })
-		flow := &udpFlow{Conn: conn}
-		if flow.pod, err = flow.ask(); err != nil {
-			t.Fatal(err)
-		}
-		out = append(out, flow)
-	}
-	return out
 }
 
 // openConnections makes connections and a first request on each, so that they are established at
@@ -217,7 +157,7 @@ func TestOthersChangesArePutRight(t *testing.T) {
 	service := b.serviceOf(t, "steady", func(s *corev1.Service) { s.Spec.Type = corev1.ServiceTypeNodePort }, addresses(pods)...)
 	b.startAgent(t)
 	b.awaitEndpoints(t, service.Spec.ClusterIP, addresses(pods))
-	address := net.JoinHostPort(b.node.IPv4.String(), fmt.Sprint(service.Spec.Ports[0].NodePort))
+	address := b.nodePortOf(service)
 	right := b.listing(t)
 	for _, disturbance := range []string{
 		"flush ruleset",

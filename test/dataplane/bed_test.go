@@ -164,7 +164,7 @@ func (b *bed) build(node *programmedNode, services []service) map[types.Namespac
 	out := map[types.NamespacedName]*proxy.Service{}
 	for _, s := range services {
 		built := proxy.Build(&s.Service, b.slices(&s), proxy.Node{
-			Name: node.Name, NodePortAddresses: []netip.Addr{node.IPv4, node.IPv6},
+			Name: node.Name, NodePortAddresses: []netip.Addr{node.IPv4, node.IPv6}, ExternalIPs: true,
 		})
 		out[types.NamespacedName{Namespace: s.Namespace, Name: s.Name}] = &built
 	}
@@ -245,6 +245,7 @@ func (b *bed) nodeOf(pod string) string {
 // services are the addresses that are no host's: IPv4 and IPv6.
 var services = map[string][2]netip.Addr{
 	"vip":   {netip.MustParseAddr("10.96.0.20"), netip.MustParseAddr("fd00:10:96::20")},
+	"other": {netip.MustParseAddr("10.96.0.21"), netip.MustParseAddr("fd00:10:96::21")},
 	"spare": {netip.MustParseAddr("10.96.0.99"), netip.MustParseAddr("fd00:10:96::99")},
 	"lb":    {netip.MustParseAddr("10.96.255.7"), netip.MustParseAddr("fd00:10:96::ff07")},
 }
@@ -270,7 +271,7 @@ const (
 // path is a row of a test table.
 type path struct {
 	from string
-	// to is "vip" for the virtual IP, "lb" for the load balancer's address, "spare" for a virtual IP no Service has, or a host whose NodePort
+	// to is "vip" for the virtual IP, "other" for that of another Service, "lb" for the load balancer's address, "spare" for a virtual IP no Service has, or a host whose NodePort
 	// is meant; then a port and tcp or udp, such as "vip:80/tcp".
 	to string
 	// want are the pods that answer, or refused, dropped or denied.

@@ -70,6 +70,36 @@ func TestAPortTheServiceLacksIsRefused(t *testing.T) {
 	})
 }
 
+// Whoever writes external addresses might take a port of another's virtual IP, where the clients of that Service
+// expect an answer or a refusal of its own: DNS over TLS beside DNS, say.
+func TestAPortOfAnothersVirtualIPIsRefused(t *testing.T) {
+	b := requireBed(t)
+	thief := newService("web2").with(func(s *corev1.Service) {
+		s.Name, s.Spec.Type, s.Spec.ExternalIPs = "thief", corev1.ServiceTypeClusterIP, s.Spec.ClusterIPs
+		s.Spec.ClusterIP, s.Spec.ClusterIPs = "10.96.0.21", []string{"10.96.0.21", "fd00:10:96::21"}
+		s.Spec.Ports = []corev1.ServicePort{{Name: "http", Port: 81}, {Name: "dns", Port: 54, Protocol: corev1.ProtocolUDP}}
+	})
+	b.serve(t, thief)
+	b.run(t, []path{
+		{from: "asker1", to: "vip:81/tcp", want: "web2"}, // nobody else's yet
+		{from: "client", to: "vip:54/udp", want: "web2"},
+	})
+	b.change(t, newService("web1"))
+	refusals := []path{
+		{from: "asker1", to: "vip:81/tcp", want: refused},
+		{from: "asker2", to: "vip:54/udp", want: refused},
+		{from: "node1", to: "vip:81/tcp", want: refused},
+		{from: "node2", to: "vip:54/udp", want: denied},
+		{from: "client", to: "vip:81/tcp", want: refused},
+		{from: "client", to: "vip:54/udp", want: refused},
+		{from: "asker1", to: "vip:80/tcp", want: "web1"},
+		{from: "asker1", to: "other:81/tcp", want: "web2"},
+	}
+	b.run(t, refusals)
+	b.serve(t, newService("web1"), thief)
+	b.run(t, refusals)
+}
+
 // Whoever writes EndpointSlices might lead a Service to the virtual IP of another.
 func TestAVirtualIPAsEndpointIsRefused(t *testing.T) {
 	b := requireBed(t)
