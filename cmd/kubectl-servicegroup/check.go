@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
@@ -34,47 +35,61 @@ const (
 	askParallelism = 16
 )
 
+const checkExample = `  # Once; the exit status says whether all is well.
+  kubectl servicegroup check
+
+  # While it is installed or upgraded: every node, again whenever something changes.
+  kubectl servicegroup check -o wide --watch`
+
 func newCheckCommand(p *plugin) *cobra.Command {
+	var again bool
+	var interval time.Duration
 	var format *output
 	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "Check the installation: manager, agents, kernels, other proxies, and connections end to end",
 		Long: "Check the installation. Every agent is asked what its kernel can do and who else has rules or listens there, and connects from its node to" +
 			" the ready TCP ports of ServiceGroups.\n\nIt exits with status 1 when something fails.",
+		Example:           checkExample,
+		ValidArgsFunction: cobra.NoFileCompletions,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				return misusef("check takes no name: it checks the installation")
 			}
-			return format.validate()
+			return validateInterval(interval)
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := p.connect(debuggerRole)
 			if err != nil {
 				return err
 			}
-			in, err := c.inspect(cmd.Context())
-			if err != nil {
-				return err
-			}
-			in.EachNode = format.width() == describe.Wide
-			check := describe.CheckOf(in)
-			if err := p.print(render(format, "Check", check, func(c describe.Check) string { return c.Text(paint(p.Out)) })); err != nil {
-				return err
-			}
-			if check.Failures > 0 {
+			failures := 0
+			err = p.show(cmd.Context(), format, again, every(interval), func(ctx context.Context) (string, error) {
+				in, err := c.inspect(ctx)
+				if err != nil {
+					return "", err
+				}
+				in.EachNode = format.width() == describe.Wide
+				check := describe.CheckOf(in)
+				failures = check.Failures
+				return render(format, "Check", check, func(c describe.Check) string { return c.Text(paint(p.Out)) })
+			})
+			if err == nil && failures > 0 && !again {
 				return errFailed
 			}
-			return nil
+			return err
 		},
 	}
 	format = newOutput(cmd, "wide")
+	addWatch(cmd, &again, "look again after every interval, and print it again whenever it changes")
+	addInterval(cmd, &interval, 10*time.Second, "time after which --watch looks again")
 	return cmd
 }
 
 // inspect looks at everything that the check judges.
 func (c *cluster) inspect(ctx context.Context) (*describe.Installation, error) {
 	in := &describe.Installation{Version: version, SchemaRevision: schemaRevision, Agents: map[string]describe.Agent{}, Targets: map[string]string{}}
-	groups, err := c.listGroups(ctx, "")
+	groups, err := c.listGroups(ctx, "", "")
 	if err != nil {
 		return nil, err
 	}

@@ -74,20 +74,6 @@ func (p *plugin) connect(role string) (*cluster, error) {
 	return c, nil
 }
 
-// observe connects and reads the ServiceGroup that an argument names. The role is what the command needs.
-func (p *plugin) observe(ctx context.Context, role, arg string) (*cluster, *describe.Observed, error) {
-	name, err := groupName(arg)
-	if err != nil {
-		return nil, nil, err
-	}
-	c, err := p.connect(role)
-	if err != nil {
-		return nil, nil, err
-	}
-	o, err := c.observe(ctx, name)
-	return c, o, err
-}
-
 // group gets a ServiceGroup. Where there is none of the name, the error says which there are.
 func (c *cluster) group(ctx context.Context, name string) (*v1alpha1.ServiceGroup, error) {
 	sg := &v1alpha1.ServiceGroup{}
@@ -98,7 +84,7 @@ func (c *cluster) group(ctx context.Context, name string) (*v1alpha1.ServiceGrou
 	if !apierrors.IsNotFound(err) {
 		return nil, c.complain("getting ServiceGroup "+name, err)
 	}
-	all, err := c.listGroups(ctx, c.namespace)
+	all, err := c.listGroups(ctx, c.namespace, "")
 	if err != nil {
 		return nil, err
 	}
@@ -109,10 +95,12 @@ func (c *cluster) group(ctx context.Context, name string) (*v1alpha1.ServiceGrou
 	return nil, describe.Unknown("ServiceGroup", name, c.namespace, names)
 }
 
-// listGroups lists the ServiceGroups of a namespace, of all for "".
-func (c *cluster) listGroups(ctx context.Context, namespace string) ([]v1alpha1.ServiceGroup, error) {
+// listGroups lists the ServiceGroups of a namespace, of all for "", that have the labels of a selector.
+func (c *cluster) listGroups(ctx context.Context, namespace, selector string) ([]v1alpha1.ServiceGroup, error) {
 	found := &v1alpha1.ServiceGroupList{}
-	if err := c.groups.Get().Namespace(namespace).Resource(servicegroups).Do(ctx).Into(found); err != nil {
+	options := &metav1.ListOptions{LabelSelector: selector}
+	err := c.groups.Get().Namespace(namespace).Resource(servicegroups).VersionedParams(options, metav1.ParameterCodec).Do(ctx).Into(found)
+	if err != nil {
 		return nil, c.complain("listing ServiceGroups", err)
 	}
 	return found.Items, nil
@@ -169,8 +157,10 @@ func (c *cluster) observeNodes(ctx context.Context, o *describe.Observed) {
 	if err != nil {
 		o.ReportsUnread = true
 		o.Unread = append(o.Unread, "how far each node is: "+c.complain("listing nodes", err).Error())
-		for _, pod := range o.Pods { // taken on trust
-			o.Nodes[pod.Spec.NodeName] = &corev1.Node{}
+		for _, pod := range o.Pods {
+			if pod.Spec.NodeName != "" { // taken on trust
+				o.Nodes[pod.Spec.NodeName] = &corev1.Node{}
+			}
 		}
 		return
 	}
@@ -204,13 +194,28 @@ func reportOf(lease *coordinationv1.Lease, now time.Time) (describe.Report, bool
 	}, true
 }
 
-// oneName are the arguments of commands about one ServiceGroup.
-func oneName(_ *cobra.Command, args []string) error {
-	if len(args) != 1 {
-		return misusef("name one ServiceGroup, such as web")
+// aboutOne completes a command whose argument is the name of a ServiceGroup, and which a viewer may run.
+func (p *plugin) aboutOne(cmd *cobra.Command, run func(ctx context.Context, c *cluster, name string) error) *cobra.Command {
+	cmd.ValidArgsFunction = p.completeGroups
+	cmd.Args = func(_ *cobra.Command, args []string) error {
+		if len(args) != 1 {
+			return misusef("name one ServiceGroup, such as web")
+		}
+		_, err := groupName(args[0])
+		return err
 	}
-	_, err := groupName(args[0])
-	return err
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		name, err := groupName(args[0])
+		if err != nil {
+			return err
+		}
+		c, err := p.connect(viewerRole)
+		if err != nil {
+			return err
+		}
+		return run(cmd.Context(), c, name)
+	}
+	return cmd
 }
 
 // groupName reads NAME, and with the kind in front of it as kubectl takes it.

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"github.com/servicegroup-dev/servicegroup/api/v1alpha1"
 )
@@ -54,7 +55,7 @@ func (p *plugin) completeGroups(cmd *cobra.Command, args []string, _ string) ([]
 }
 
 func groupNames(ctx context.Context, c *cluster) ([]string, error) {
-	all, err := c.listGroups(ctx, c.namespace)
+	all, err := c.listGroups(ctx, c.namespace, "")
 	return names(all, func(sg *v1alpha1.ServiceGroup) string { return sg.Name }), err
 }
 
@@ -117,7 +118,7 @@ func (p *plugin) completeGroupPorts(cmd *cobra.Command, args []string, typed str
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
 	found, directive := p.complete(cmd, func(ctx context.Context, c *cluster) ([]string, error) {
-		all, err := c.listGroups(ctx, c.namespace)
+		all, err := c.listGroups(ctx, c.namespace, "")
 		var out []string
 		for i := range all {
 			name := all[i].Name + ":"
@@ -137,13 +138,37 @@ func (p *plugin) completeGroupPorts(cmd *cobra.Command, args []string, typed str
 	return found, directive | cobra.ShellCompDirectiveNoSpace
 }
 
-// completeContexts offers what the kubeconfig has.
-func (p *plugin) completeContexts(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-	config, err := p.config.ToRawKubeConfigLoader().RawConfig()
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveError
+// completeClients offers who may connect: pods and, behind node/, nodes.
+func (p *plugin) completeClients(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+	if !strings.HasPrefix(typed, "node/") {
+		return p.completePods(cmd, args, typed)
 	}
-	return slices.Sorted(maps.Keys(config.Contexts)), cobra.ShellCompDirectiveNoFileComp
+	nodes, directive := p.completeNodes(cmd, args, typed)
+	for i := range nodes {
+		nodes[i] = "node/" + nodes[i]
+	}
+	return nodes, directive
+}
+
+// completeConfig offers names of the kubeconfig.
+func (p *plugin) completeConfig(names func(clientcmdapi.Config) []string) cobra.CompletionFunc {
+	return func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		config, err := p.config.ToRawKubeConfigLoader().RawConfig()
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveError
+		}
+		return names(config), cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+func contextNames(config clientcmdapi.Config) []string {
+	return slices.Sorted(maps.Keys(config.Contexts))
+}
+func clusterNames(config clientcmdapi.Config) []string {
+	return slices.Sorted(maps.Keys(config.Clusters))
+}
+func userNames(config clientcmdapi.Config) []string {
+	return slices.Sorted(maps.Keys(config.AuthInfos))
 }
 
 // words completes a flag that takes one of a few words.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -20,26 +21,24 @@ func newGraphCommand(p *plugin) *cobra.Command {
 		"mermaid": describe.Status.Mermaid, "dot": describe.Status.Dot, "svg": describe.Status.SVG,
 	}
 	format := "mermaid"
-	cmd := &cobra.Command{
+	cmd := p.aboutOne(&cobra.Command{
 		Use:     "graph NAME",
 		Short:   "Draw a ServiceGroup: its entry, ports, groups and endpoints",
 		Example: graphExample,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if drawings[format] == nil {
-				return misusef("-o %s: give mermaid, dot or svg", format)
-			}
-			return oneName(cmd, args)
-		},
-		ValidArgsFunction: p.completeGroups,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			_, o, err := p.observe(cmd.Context(), viewerRole, args[0])
-			if err != nil {
-				return err
-			}
-			return p.print(drawings[format](describe.StatusOf(o)), nil)
-		},
+	}, func(ctx context.Context, c *cluster, name string) error {
+		o, err := c.observe(ctx, name)
+		if err != nil {
+			return err
+		}
+		return p.print(drawings[format](describe.StatusOf(o)), nil)
+	})
+	cmd.PreRunE = func(*cobra.Command, []string) error {
+		if drawings[format] == nil {
+			return misusef("-o %s: give mermaid, dot or svg", format)
+		}
+		return nil
 	}
 	formats := []string{"mermaid", "dot", "svg"}
 	cmd.Flags().StringVarP(&format, "output", "o", format, strings.Join(formats, ", "))
-	return p.withCompletion(cmd, "output", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp))
+	return p.withCompletion(cmd, "output", words(formats...))
 }

@@ -33,7 +33,7 @@ func run(streams genericiooptions.IOStreams, args []string) int {
 	command := newCommand(streams)
 	command.SetArgs(args)
 	err := command.ExecuteContext(ctx)
-	if err != nil && !errors.Is(err, errFailed) {
+	if err != nil && !errors.Is(err, errFailed) && ctx.Err() == nil { // who interrupts knows why
 		fmt.Fprintln(streams.ErrOut, "error:", err)
 	}
 	return statusOf(err)
@@ -66,7 +66,9 @@ func newCommand(streams genericiooptions.IOStreams) *cobra.Command {
 	root.PersistentFlags().StringVar(&p.agentNamespace, "agent-namespace", "", "namespace in which to look for the agents; default: all")
 	p.withCompletion(root, "namespace", p.completeNamespaces)
 	p.withCompletion(root, "agent-namespace", p.completeNamespaces)
-	p.withCompletion(root, "context", p.completeContexts)
+	p.withCompletion(root, "context", p.completeConfig(contextNames))
+	p.withCompletion(root, "cluster", p.completeConfig(clusterNames))
+	p.withCompletion(root, "user", p.completeConfig(userNames))
 	root.AddCommand(newStatusCommand(p), newExplainCommand(p), newTraceCommand(p), newTopCommand(p),
 		newCheckCommand(p), newGraphCommand(p), newConvertCommand(p), newSysdumpCommand(p))
 	return root

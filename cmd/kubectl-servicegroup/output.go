@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -26,8 +27,10 @@ type output struct {
 // outputVersion is the version of what -o json prints.
 const outputVersion = "kubectl.servicegroup.dev/v1alpha1"
 
+// newOutput gives a command the flag -o, and has it refuse formats that there are not.
 func newOutput(cmd *cobra.Command, texts ...string) *output {
 	o := &output{flags: genericclioptions.NewPrintFlags(""), texts: texts}
+	cmd.PreRunE = func(*cobra.Command, []string) error { return o.validate() }
 	o.flags.NamePrintFlags = nil
 	o.flags.AddFlags(cmd)
 	cmd.Flag("output").Usage = "json, yaml, jsonpath=..., go-template=..."
@@ -70,6 +73,14 @@ func render[T any](o *output, kind string, value T, text func(T) string) (string
 	var out strings.Builder
 	err := o.print(&out, kind, value)
 	return out.String(), err
+}
+
+// show prints what render makes, and with again goes on so whenever it changes.
+func (p *plugin) show(ctx context.Context, format *output, again bool, open func(context.Context) (*changes, error), render func(context.Context) (string, error)) error {
+	if again {
+		return p.follow(ctx, format, open, render)
+	}
+	return p.print(render(ctx))
 }
 
 // print prints what was rendered, unless that failed.

@@ -15,37 +15,22 @@ const statusExample = `  # Addresses, ports, groups and endpoints of web, what i
   kubectl servicegroup status web -o wide --watch`
 
 func newStatusCommand(p *plugin) *cobra.Command {
-	var watch bool
+	var again bool
 	var format *output
-	cmd := &cobra.Command{
-		Use:               "status NAME",
-		Short:             "Show what a ServiceGroup serves, and what is wrong with it",
-		Example:           statusExample,
-		Args:              oneName,
-		ValidArgsFunction: p.completeGroups,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := format.validate(); err != nil {
-				return err
-			}
-			c, err := p.connect(viewerRole)
+	cmd := p.aboutOne(&cobra.Command{
+		Use:     "status NAME",
+		Short:   "Show what a ServiceGroup serves, and what is wrong with it",
+		Example: statusExample,
+	}, func(ctx context.Context, c *cluster, name string) error {
+		return p.show(ctx, format, again, c.watchGroup(name), func(ctx context.Context) (string, error) {
+			o, err := c.observe(ctx, name)
 			if err != nil {
-				return err
+				return "", err
 			}
-			name, err := groupName(args[0])
-			if err != nil {
-				return err
-			}
-			show := func(ctx context.Context) (string, error) {
-				o, err := c.observe(ctx, name)
-				if err != nil {
-					return "", err
-				}
-				return render(format, "Status", describe.StatusOf(o), func(s describe.Status) string { return s.Text(paint(p.Out), format.width()) })
-			}
-			return p.show(cmd.Context(), show, watch, func(ctx context.Context) (*changes, error) { return c.watchGroup(ctx, name) })
-		},
-	}
+			return render(format, "Status", describe.StatusOf(o), func(s describe.Status) string { return s.Text(paint(p.Out), format.width()) })
+		})
+	})
 	format = newOutput(cmd, "wide")
-	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "print it again whenever it changes")
+	addWatch(cmd, &again, "print it again whenever it changes")
 	return cmd
 }

@@ -37,7 +37,8 @@ func newSysdumpCommand(p *plugin) *cobra.Command {
 			" and its kernel holds, logs and versions. With -n only the ServiceGroups of that namespace." +
 			"\n\nSecrets are not read. Values of environment variables, annotations of others, and of pods all but labels, node, ports and status are left out. Look" +
 			" through it all the same before you publish it: names and addresses are in it.",
-		Example: "  kubectl servicegroup sysdump\n  kubectl servicegroup sysdump -n shop -f - | tar -tz",
+		Example:           "  kubectl servicegroup sysdump\n  kubectl servicegroup sysdump -n shop -f - | tar -tz",
+		ValidArgsFunction: cobra.NoFileCompletions,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				return misusef("sysdump takes no name; choose a namespace with -n")
@@ -96,7 +97,7 @@ func (d *sysdump) failed(what string, err error) {
 
 // collect reads everything. The error says that there is nothing to be had.
 func (d *sysdump) collect(ctx context.Context) error {
-	groups, err := d.listGroups(ctx, d.only)
+	groups, err := d.listGroups(ctx, d.only, "")
 	if err != nil {
 		return err
 	}

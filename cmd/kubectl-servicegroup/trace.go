@@ -48,7 +48,8 @@ func newTraceCommand(p *plugin) *cobra.Command {
 	cmd.Flags().StringVar(&o.protocol, "protocol", "", "tcp, udp or sctp; default: that of the port")
 	cmd.Flags().StringVar(&o.address, "address", "", "address the client connects to; default: the virtual IP, or from outside the NodePort")
 	o.format = newOutput(cmd, "wide")
-	p.withCompletion(cmd, "from", p.completePods)
+	p.withCompletion(cmd, "from", p.completeClients)
+	p.withCompletion(cmd, "address", words())
 	p.withCompletion(cmd, "protocol", words("tcp", "udp", "sctp"))
 	return p.withCompletion(cmd, "node", p.completeNodes)
 }
@@ -72,7 +73,7 @@ func (o *traceOptions) validate(args []string) error {
 	if _, err := netip.ParseAddr(o.address); err != nil && o.address != "" {
 		return misusef("--address %s: give an IP address", o.address)
 	}
-	return o.format.validate()
+	return nil
 }
 
 func cutPort(arg string) (name, port string, found bool) {
@@ -85,7 +86,15 @@ func cutPort(arg string) (name, port string, found bool) {
 
 func (o *traceOptions) run(ctx context.Context, arg string) error {
 	first, port, _ := cutPort(arg)
-	c, observed, err := o.observe(ctx, debuggerRole, first)
+	name, err := groupName(first)
+	if err != nil {
+		return err
+	}
+	c, err := o.connect(debuggerRole)
+	if err != nil {
+		return err
+	}
+	observed, err := c.observe(ctx, name)
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
@@ -274,18 +275,24 @@ func TestRates(t *testing.T) {
 	other := agentapi.Connection{Namespace: "kube-system", Service: "dns", PortNumber: 53, Protocol: "UDP", Connections: 1000}
 	before := Sample{
 		"node1": {row("web", "10.244.1.2:8080", 10), row("web", "10.244.1.3:8080", 5), row("api", "10.244.1.4:80", 7)},
+		"node3": {},
 	}
 	after := Sample{
 		// The second counter was started anew, and node2 answers for the first time.
 		"node1": {row("web", "10.244.1.2:8080", 30), row("web", "10.244.1.3:8080", 4), row("api", "10.244.1.4:80", 7), other},
 		"node2": {row("web", "10.244.1.2:8080", 500), row("web", "", 3)},
+		"node3": {row("web", "10.244.1.2:8080", 4)},
 	}
 	wanted := func(namespace, _ string) bool { return namespace == "shop" }
 	top := Rates(before, after, 2, ByEndpoint, wanted)
-	top.Silent = []string{"the agent of node node3 does not answer"}
-	requireGolden(t, "top.txt", top.Text(false))
-	requireGolden(t, "top-groups.txt", Rates(before, after, 2, ByGroup, wanted).Text(false))
-	requireGolden(t, "top-nothing.txt", Rates(after, after, 2, ByPort, func(string, string) bool { return false }).Text(false))
+	top.Silent = []string{"the agent of node node4 does not answer"}
+	requireGolden(t, "top.txt", top.Text(false, Narrow, true))
+	slice := discoveryv1.EndpointSlice{ObjectMeta: metav1.ObjectMeta{Namespace: "shop"}, Endpoints: []discoveryv1.Endpoint{endpoint("web-1", "node1", "10.244.1.2", Ready)}}
+	top.NamePods([]discoveryv1.EndpointSlice{slice})
+	requireGolden(t, "top-wide.txt", top.Text(false, Wide, true))
+	requireGolden(t, "top-groups.txt", Rates(before, after, 2, ByGroup, wanted).Text(false, Narrow, true))
+	requireGolden(t, "top-no-headers.txt", Rates(before, after, 2, ByGroup, wanted).Text(true, Wide, false))
+	requireGolden(t, "top-nothing.txt", Rates(after, after, 2, ByPort, func(string, string) bool { return false }).Text(false, Narrow, true))
 }
 
 func TestUnknown(t *testing.T) {

@@ -3,7 +3,12 @@ package describe
 import (
 	"cmp"
 	"fmt"
+	"maps"
+	"net/netip"
 	"slices"
+	"strings"
+
+	discoveryv1 "k8s.io/api/discovery/v1"
 
 	"github.com/servicegroup-dev/servicegroup/internal/agentapi"
 )
@@ -26,10 +31,17 @@ type Traffic struct {
 	Port         string `json:"port"`
 	Group        string `json:"group,omitempty"`
 	Endpoint     string `json:"endpoint,omitempty"`
+	// Pod is the endpoint's, where it is known.
+	Pod string `json:"pod,omitempty"`
 	// Rate is new connections a second, and Total all since the agents started.
 	Rate  float64 `json:"rate"`
 	Total uint64  `json:"total"`
+	// Nodes are those where connections came in, with the part of Rate that each has.
+	Nodes map[string]float64 `json:"nodes,omitempty"`
 }
+
+// trafficKey is what traffic is added up by.
+type trafficKey struct{ namespace, serviceGroup, port, group, endpoint string }
 
 // By is what to add up.
 type By string
@@ -45,7 +57,7 @@ const (
 // it has is new.
 func Rates(before, after Sample, seconds float64, by By, wanted func(namespace, service string) bool) Top {
 	t := Top{Seconds: seconds}
-	rows := map[Traffic]*Traffic{}
+	rows := map[trafficKey]*Traffic{}
 	for node, list := range after {
 		had := map[agentapi.Connection]uint64{}
 		for _, c := range before[node] {
@@ -58,19 +70,15 @@ func Rates(before, after Sample, seconds float64, by By, wanted func(namespace, 
 			if wanted != nil && !wanted(c.Namespace, c.Service) {
 				continue
 			}
-			key := keyOf(c, by)
-			if rows[key] == nil {
-				row := key
-				rows[key] = &row
-			}
+			row := rowOf(rows, keyOf(c, by))
 			n := c.Connections
-			rows[key].Total += n
+			row.Total += n
 			c.Connections = 0
 			if last := had[c]; last <= n {
 				n -= last
 			}
-			if sampled && t.Seconds > 0 {
-				rows[key].Rate += float64(n) / t.Seconds
+			if sampled && t.Seconds > 0 && n > 0 {
+				row.add(node, float64(n)/t.Seconds)
 			}
 		}
 	}
@@ -84,33 +92,71 @@ func Rates(before, after Sample, seconds float64, by By, wanted func(namespace, 
 	return t
 }
 
-func keyOf(c agentapi.Connection, by By) Traffic {
-	key := Traffic{Namespace: c.Namespace, ServiceGroup: c.Service}
-	key.Port = fmt.Sprintf("%d/%s", c.PortNumber, c.Protocol)
+// rowOf is the row of a key, which is made where it is not there.
+func rowOf(rows map[trafficKey]*Traffic, key trafficKey) *Traffic {
+	if rows[key] == nil {
+		rows[key] = &Traffic{Namespace: key.namespace, ServiceGroup: key.serviceGroup, Port: key.port, Group: key.group, Endpoint: key.endpoint}
+	}
+	return rows[key]
+}
+
+func (t *Traffic) add(node string, rate float64) {
+	if t.Nodes == nil {
+		t.Nodes = map[string]float64{}
+	}
+	t.Nodes[node] += rate
+	t.Rate += rate
+}
+
+func keyOf(c agentapi.Connection, by By) trafficKey {
+	key := trafficKey{namespace: c.Namespace, serviceGroup: c.Service}
+	key.port = fmt.Sprintf("%d/%s", c.PortNumber, c.Protocol)
 	if c.Port != "" {
-		key.Port = c.Port + " " + key.Port
+		key.port = c.Port + " " + key.port
 	}
 	switch by {
 	case ByEndpoint:
-		key.Group, key.Endpoint = c.Group, cmp.Or(c.Endpoint, "(left)")
+		key.group, key.endpoint = c.Group, cmp.Or(c.Endpoint, "(left)")
 	case ByGroup:
-		key.Group = c.Group
+		key.group = c.Group
 	case ByPort:
 	}
 	return key
 }
 
+// NamePods puts the names of pods to endpoints, as EndpointSlices have them.
+func (t *Top) NamePods(written []discoveryv1.EndpointSlice) {
+	names := map[string]string{}
+	for i := range written {
+		for _, ep := range written[i].Endpoints {
+			for _, addr := range ep.Addresses {
+				if ep.TargetRef != nil && ep.TargetRef.Kind == "Pod" {
+					names[written[i].Namespace+"/"+addr] = ep.TargetRef.Name
+				}
+			}
+		}
+	}
+	for i := range t.Rows {
+		if at, err := netip.ParseAddrPort(t.Rows[i].Endpoint); err == nil {
+			t.Rows[i].Pod = names[t.Rows[i].Namespace+"/"+at.Addr().String()]
+		}
+	}
+}
+
 // Text is the traffic for a terminal.
-func (t Top) Text(p Paint) string {
+func (t Top) Text(p Paint, width Width, headers bool) string {
 	l := &lines{}
 	rows := table{}
-	rows.row("NAMESPACE", "SERVICEGROUP", "PORT", "GROUP", "ENDPOINT", "NEW/S", "TOTAL")
+	if headers {
+		rows.row(wider(width, []string{"NAMESPACE", "SERVICEGROUP", "PORT", "GROUP", "ENDPOINT", "NEW/S", "TOTAL"}, "POD", "NODES")...)
+	}
 	for _, row := range t.Rows {
 		rate := fmt.Sprintf("%.1f", row.Rate)
 		if row.Rate > 0 {
 			rate = p.good(rate)
 		}
-		rows.row(row.Namespace, row.ServiceGroup, row.Port, dash(row.Group), dash(row.Endpoint), rate, fmt.Sprint(row.Total))
+		cells := []string{row.Namespace, row.ServiceGroup, row.Port, dash(row.Group), dash(row.Endpoint), rate, fmt.Sprint(row.Total)}
+		rows.row(wider(width, cells, dash(row.Pod), dash(row.nodes()))...)
 	}
 	if len(t.Rows) > 0 {
 		rows.write(l)
@@ -121,4 +167,23 @@ func (t Top) Text(p Paint) string {
 		l.add("%s", p.warn("! "+silent))
 	}
 	return l.String()
+}
+
+// wider is a row with cells that are in wide tables only.
+func wider(width Width, cells []string, more ...string) []string {
+	if width == Wide {
+		return append(cells, more...)
+	}
+	return cells
+}
+
+// nodes are those where connections came in, busiest first.
+func (t *Traffic) nodes() string {
+	names := slices.SortedFunc(maps.Keys(t.Nodes), func(a, b string) int {
+		return cmp.Or(cmp.Compare(t.Nodes[b], t.Nodes[a]), cmp.Compare(a, b))
+	})
+	for i, name := range names {
+		names[i] = fmt.Sprintf("%s %.1f", name, t.Nodes[name])
+	}
+	return strings.Join(names, ", ")
 }

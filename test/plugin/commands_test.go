@@ -30,6 +30,8 @@ func TestCheck(t *testing.T) {
 
 func TestAnAgentThatDoesNotAnswer(t *testing.T) {
 	s := requireStore(t)
+	watched := watching(t, kubectlCommand(t, s.Lab, "servicegroup", "check", "--watch", "--interval", "100ms"))
+	watched.until(t, func(text string) error { return wants(text, "0 failures, 0 warnings") })
 	for _, process := range s.ControlPlane.Processes() {
 		if process.Name == "agent-node2" {
 			_ = process.Signal(syscall.SIGKILL) // ended already, if this is not the last one
@@ -41,6 +43,8 @@ func TestAnAgentThatDoesNotAnswer(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	watched.until(t, func(text string) error { return wants(text, "1 failure, 0 warnings") })
+	watched.interrupt(t)
 	a := s.plugin(t, "check")
 	if err := wants(a.out, "FAIL  node2        the agent of node node2 (pod servicegroup-system/servicegroup-agent-node2) does not answer: ",
 		"see kubectl logs -n servicegroup-system servicegroup-agent-node2", "1 failure, 0 warnings"); err != nil || a.status != 1 {
@@ -81,19 +85,42 @@ func TestTop(t *testing.T) {
 	s.complains(t, 2, []string{"top", "--by", "pod"}, "--by pod: give port, group or endpoint")
 }
 
-func TestStatusIsPrintedAgainWhenItChanges(t *testing.T) {
+func TestItIsPrintedAgainWhenItChanges(t *testing.T) {
 	s := requireStore(t)
-	status := watching(t, kubectlCommand(t, s.Lab, "servicegroup", "-n", "store", "status", "shop", "--watch"))
-	status.until(t, func(text string) error { return wants(text, "2 of 3 pods ready") })
-	if err := s.web[2].SetReady(t.Context(), true); err != nil {
+	for command, says := range map[string]struct{ unready, ready string }{
+		"status shop":              {"2 of 3 pods ready", "3 of 3 pods ready"},
+		"explain shop":             {"2 ready, 1 not ready", "3 ready"},
+		"explain shop --pod web-3": {"out  web-3", "in  web-3"},
+	} {
+		shown := watching(t, kubectlCommand(t, s.Lab, strings.Fields("servicegroup -n store "+command+" --watch")...))
+		shown.until(t, func(text string) error { return wants(text, says.unready) })
+		if err := s.web[2].SetReady(t.Context(), true); err != nil {
+			t.Fatal(err)
+		}
+		shown.until(t, func(text string) error { return wants(text, says.ready) })
+		if err := s.web[2].SetReady(t.Context(), false); err != nil {
+			t.Fatal(err)
+		}
+		shown.until(t, func(text string) error { return wants(text, says.unready) })
+		shown.interrupt(t)
+	}
+}
+
+// TestTopOfSome: what there is to choose and to add.
+func TestTopOfSome(t *testing.T) {
+	s := requireStore(t)
+	if _, err := s.visitor.Ask(t.Context(), "tcp", lab.HostPort(mustAddr(s.vip), 80)); err != nil {
 		t.Fatal(err)
 	}
-	status.until(t, func(text string) error { return wants(text, "3 of 3 pods ready") })
-	if err := s.web[2].SetReady(t.Context(), false); err != nil {
-		t.Fatal(err)
-	}
-	status.until(t, func(text string) error { return wants(text, "2 of 3 pods ready") })
-	status.interrupt(t)
+	top := func(more ...string) []string { return append([]string{"top", "--interval", "50ms"}, more...) }
+	s.says(t, top("-o", "wide", "--by", "endpoint"), "TOTAL  POD", "NODES", "web-1")
+	s.says(t, top("-o", "json", "--by", "endpoint"), `"pod": "web-2"`)
+	s.says(t, top("-l", "team=shop"), "store      shop")
+	s.says(t, top("-l", "team!=shop"), "no ServiceGroup has had a connection")
+	s.says(t, top("-A", "-n", "default"), "store      shop")
+	s.complains(t, 2, top("-l", "team in shop"), "-l team in shop: ")
+	s.complains(t, 2, top("shop", "-A"), "give either the name shop or -A and -l, not both")
+	s.complains(t, 2, top("shop", "-l", "team=shop"), "give either the name shop or -A and -l, not both")
 }
 
 func TestGraph(t *testing.T) {
@@ -197,6 +224,14 @@ func TestAliasAndCompletion(t *testing.T) {
 		"servicegroup status -n ":                          "servicegroup-system\nstore\n",
 		"servicegroup check --agent-namespace ":            "servicegroup-system\nstore\n",
 		"servicegroup status --context ":                   "lab\n",
+		"servicegroup status --cluster ":                   "lab\n",
+		"servicegroup status --user ":                      "lab\n",
+		"servicegroup -n store trace shop:80 --from ":      "visitor\n",
+		"servicegroup trace shop:80 --from node/":          "node/node1\n",
+		"servicegroup -n store top ":                       "shop\n",
+		"servicegroup -n store graph shop -o ":             "mermaid\ndot\nsvg\n",
+		"servicegroup top --by ":                           "port\ngroup\nendpoint\n",
+		"servicegroup check -o ":                           "wide\n",
 		"servicegroup status -o ":                          "json\nyaml\njsonpath=\ngo-template=\nwide\n",
 		"servicegroup -n default convert ":                 "svc/kubernetes\n",
 		"servicegroup convert svc/kubernetes --dataplane ": "Agent\nCluster\n",

@@ -16,8 +16,7 @@ func (s *store) actAs(t *testing.T, user string, bind ...string) string {
 		args := append([]string{"create", "--dry-run=client", "-o", "yaml", "--user=" + user}, strings.Fields(binding)...)
 		must(t, s.Lab, must(t, s.Lab, "", args...), "apply", "-f", "-")
 	}
-	const plain = "{apiVersion: v1, kind: Service, metadata: {name: plain, namespace: store}, spec: {selector: {app: web}, ports: [{port: 80}]}}"
-	must(t, s.Lab, plain, "apply", "-f", "-") // for convert
+	s.plain(t)
 	config, err := s.ControlPlane.KubeconfigAs(user, user)
 	if err != nil {
 		t.Fatal(err)

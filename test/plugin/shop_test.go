@@ -3,6 +3,7 @@ package plugin
 import (
 	"context"
 	"encoding/json"
+	"os/exec"
 	"strings"
 	"sync"
 	"testing"
@@ -14,7 +15,7 @@ import (
 // ready and one without the named port.
 const shop = `apiVersion: net.servicegroup.dev/v1alpha1
 kind: ServiceGroup
-metadata: {name: shop, namespace: store}
+metadata: {name: shop, namespace: store, labels: {team: shop}}
 spec:
   type: NodePort
   groups:
@@ -85,6 +86,27 @@ func requireStore(t *testing.T) *store {
 	})
 	s.vip, s.nodePort = service.Spec.ClusterIP, service.Spec.Ports[0].NodePort
 	return s
+}
+
+// plain has a Service that no ServiceGroup made, for convert.
+func (s *store) plain(t *testing.T) {
+	t.Helper()
+	const plain = "{apiVersion: v1, kind: Service, metadata: {name: plain, namespace: store}, spec: {selector: {app: web}, ports: [{port: 80}]}}"
+	must(t, s.Lab, plain, "apply", "-f", "-")
+}
+
+// onTerminal runs the plugin in front of a terminal, with variables of the environment, and returns what is seen there.
+func (s *store) onTerminal(t *testing.T, environment string, args ...string) string {
+	t.Helper()
+	kubectl := kubectlCommand(t, s.Lab, append([]string{"servicegroup", "-n", "store"}, args...)...)
+	line := "env -u NO_COLOR " + environment + " " + strings.Join(kubectl.Args, " ")
+	cmd := exec.CommandContext(t.Context(), "script", "--quiet", "--return", "--command", line, "/dev/null")
+	cmd.Env, cmd.SysProcAttr = kubectl.Env, kubectl.SysProcAttr
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return string(out)
 }
 
 // plugin runs kubectl servicegroup in the store's namespace.

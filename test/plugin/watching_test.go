@@ -24,7 +24,12 @@ type screen struct {
 func watching(t *testing.T, cmd *exec.Cmd) *screen {
 	t.Helper()
 	s := &screen{Cmd: cmd}
-	cmd.Stdout = s
+	cmd.Stdout, cmd.Stderr = s, s
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("%v printed\n%s", cmd.Args, s.all())
+		}
+	})
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -50,6 +55,13 @@ func (s *screen) until(t *testing.T, check func(text string) error) string {
 	})
 	s.seen += len(text)
 	return text
+}
+
+// all is everything that was printed.
+func (s *screen) all() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.String()
 }
 
 // lastScreen is what top printed last.
