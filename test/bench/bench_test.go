@@ -57,6 +57,22 @@ func TestPercentile(t *testing.T) {
 	}
 }
 
+// TestMedianBounds: of 100 values around 0 they are the 40th and the 61st, and one extreme value moves
+// neither.
+func TestMedianBounds(t *testing.T) {
+	var values []float64
+	for i := range 100 {
+		values = append(values, float64(i+1))
+	}
+	values[99] = 1e9
+	if low, high := medianBounds(values); low != 40 || high != 61 {
+		t.Errorf("%v to %v, want 40 to 61", low, high)
+	}
+	if low, high := medianBounds(values[:19]); low != 0 || high != 0 {
+		t.Errorf("19 values: %v to %v, want none", low, high)
+	}
+}
+
 func TestSeriesMatch(t *testing.T) {
 	s := series{"syncs_seconds", `kind="change"`}
 	for _, tc := range []struct {
@@ -82,7 +98,15 @@ func newTestReport() *report {
 	r := newReport()
 	r.at(1000, nameAgent).add(coldTotal, 0.2)
 	r.at(1000, nameNFTables).add(coldTotal, 1)
-	r.at(1000, nameAgent).add(rate, 300)
+	// The machine was slow in every second turn, and in the last one for the agent alone: by medians it
+	// would have lost.
+	for range 10 {
+		for turn, ours := range []float64{300, 150} {
+			r.at(1000, nameAgent).add(rate, ours)
+			r.at(1000, nameNFTables).add(rate, []float64{200, 100}[turn])
+		}
+	}
+	r.at(1000, nameAgent).add(rate, 160)
 	r.at(1000, nameNFTables).add(rate, 200)
 	r.at(30000, nameAgent).add(coldTotal, 0.5)
 	r.at(30000, nameNFTables).atLeast(coldTotal, 600)
@@ -99,7 +123,7 @@ func TestRatio(t *testing.T) {
 		quantity   quantity
 	}{
 		{"less is better", "5.00x", 1000, coldTotal},
-		{"more is better", "1.50x", 1000, rate},
+		{"more is better, in turns", "1.50x (1.50-1.50)", 1000, rate},
 		{"one gave up", "> 1200x", 30000, coldTotal},
 		{"says nothing about the proxies", "", 1000, writtenMedian},
 		{"not measured", "", 1000, resident},

@@ -20,14 +20,14 @@ const (
 )
 
 // connectAll makes new connections to all Services in turn and measures how many and how fast. The
-// proxies' programs have ended, what they programmed is there, and they take turns by short slots: so
+// proxies' programs have ended, what they programmed is there, and they take short turns: so
 // others' work on the machine hits all of them alike. Endpoints that were replaced after a program's
 // end still answer.
 func (b *bed) connectAll(ctx context.Context, r *report) error {
-	turn := b.at(b.objects.size())
-	for range b.options.slots {
-		slices.Reverse(turn) // nobody is always the one after the other
-		for _, c := range turn {
+	order := b.at(b.objects.size())
+	for range b.options.turns {
+		slices.Reverse(order) // nobody is always the one after the other
+		for _, c := range order {
 			if err := context.Cause(ctx); err != nil {
 				return err
 			}
@@ -39,7 +39,7 @@ func (b *bed) connectAll(ctx context.Context, r *report) error {
 	return nil
 }
 
-// connect is one slot of one proxy.
+// connect is one turn of one proxy.
 func (b *bed) connect(s sink, c *contender) error {
 	if err := c.forgetConnections(); err != nil {
 		return err
@@ -50,7 +50,7 @@ func (b *bed) connect(s sink, c *contender) error {
 		problems [clients]error
 		spent    = processTime()
 		started  = time.Now()
-		end      = started.Add(b.options.slot)
+		end      = started.Add(b.options.turn)
 	)
 	for w := range clients {
 		workers.Go(func() {

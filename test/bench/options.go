@@ -26,9 +26,9 @@ type options struct {
 	changeBudget         time.Duration
 	// bound is how long a proxy may take to program everything until it is given up (BENCH_BOUND).
 	bound time.Duration
-	// slots is how often connections are made through each proxy, for the time of a slot.
-	slots int
-	slot  time.Duration
+	// turns is how often connections are made through each proxy, for the time of a turn.
+	turns int
+	turn  time.Duration
 	// iptablesUpTo is the largest size that kube-proxy's iptables mode is measured at.
 	iptablesUpTo int
 	// connectUpTo is the largest size that connections are counted at.
@@ -39,7 +39,7 @@ func optionsFromEnvironment(get func(string) string) (options, error) {
 	o := options{
 		sizes: []int{1, 1000, 10000, 30000}, rounds: 3,
 		changes: 200, slowChanges: 50, changeBudget: 5 * time.Minute,
-		bound: 10 * time.Minute, slots: 40, slot: 500 * time.Millisecond,
+		bound: 10 * time.Minute, turns: 200, turn: 100 * time.Millisecond,
 		iptablesUpTo: 1000, connectUpTo: 10000, only: get("BENCH_ONLY"),
 	}
 	switch mode := get("BENCH"); mode {
@@ -47,7 +47,7 @@ func optionsFromEnvironment(get func(string) string) (options, error) {
 	case "quick":
 		o.quick, o.sizes, o.rounds = true, []int{200}, 1
 		o.changes, o.slowChanges, o.changeBudget = 5, 3, 5*time.Second
-		o.bound, o.slots, o.slot = 20*time.Second, 3, 500*time.Millisecond
+		o.bound, o.turns, o.turn = 20*time.Second, 10, 100*time.Millisecond
 	default:
 		return o, fmt.Errorf("BENCH=%s: it may be quick, or left out", mode)
 	}

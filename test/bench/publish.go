@@ -28,7 +28,7 @@ func (r *report) publish(o options) error {
 
 func (r *report) page(o options) string {
 	return fmt.Sprintf(pageFormat, time.Now().UTC().Format(time.DateOnly), describeMachine(), r.rows().markdown(),
-		o.rounds, endpointsEach, o.bound, sampled, askInterval, o.changes, o.slowChanges, o.changeBudget, clients, o.slots, o.slot)
+		o.rounds, endpointsEach, o.bound, sampled, askInterval, o.changes, o.slowChanges, o.changeBudget, clients, o.turns, o.turn)
 }
 
 // pageFormat is docs/benchmarks.md.
@@ -48,7 +48,7 @@ within a row and not with other machines. Measured on %s:
 %s
 ## How it is measured
 
-- Figures are medians of %d starts of the proxy (connections: of the slots), with lowest and highest in parentheses; (n=...) is the number of changes
+- Figures are medians of %d starts of the proxy (connections: of the turns), with lowest and highest in parentheses; (n=...) is the number of changes
   that a percentile is over. Every Service has %d endpoints. A proxy that has not programmed everything after %s is given
   up, which the table says, and is not measured at larger sizes.
 - **Cold** begins with the start of the process on a node without rules and ends when %d Services spread over all,
@@ -63,8 +63,9 @@ within a row and not with other machines. Measured on %s:
 - kube-proxy runs with a minimum sync period of 1 ms, which favours it: by default it syncs once a second at most, so that a
   change behind another waits up to a second longer than the table says. All else is its default.
 - **Connections** are made by %d clients at a time, to all Services in turn, from a pod on the proxy's node to endpoints on
-  another machine; the client waits for the answer and ends the connection by a reset. The proxies take turns, %d slots of
-  %s each, so that others' work on the machine hits all alike. CPU time per connection is that of client, server and the
-  kernel's work for their packets.
+  another machine; the client waits for the answer and ends the connection by a reset. The proxies take turns, %d of
+  %s each, so that others' work on the machine hits all alike. Their ratio is the median of the turns' ratios, with the
+  bounds that have the true one between them in 95 of 100 cases. CPU time per connection is that of client, server and
+  the kernel's work for their packets.
 - Every answer names the endpoint; one that is not the Service's fails the run.
 `

@@ -14,6 +14,9 @@ type quantity struct {
 	more bool
 	// plain is set where a ratio says nothing about the proxies.
 	plain bool
+	// paired is set where the proxies took turns: values of the same number were measured one right
+	// after the other.
+	paired bool
 }
 
 // The quantities, in the order of the table.
@@ -30,10 +33,10 @@ var (
 	answeredTail     = quantity{name: "endpoint changed: API write to first answer by the new one, p99", unit: "ms", digits: 1}
 	writtenMedian    = quantity{name: "of which the API write itself, p50", unit: "ms", digits: 1, plain: true}
 	writtenTail      = quantity{name: "of which the API write itself, p99", unit: "ms", digits: 1, plain: true}
-	rate             = quantity{name: "new connections per second, all Services in turn", unit: "1/s", digits: 0, more: true}
-	connectCost      = quantity{name: "CPU time per connection, with client and server", unit: "us", digits: 1}
-	connectMedian    = quantity{name: "connect latency, p50", unit: "us", digits: 0}
-	connectTail      = quantity{name: "connect latency, p99", unit: "us", digits: 0}
+	rate             = quantity{name: "new connections per second, all Services in turn", unit: "1/s", digits: 0, more: true, paired: true}
+	connectCost      = quantity{name: "CPU time per connection, with client and server", unit: "us", digits: 1, paired: true}
+	connectMedian    = quantity{name: "connect latency, p50", unit: "us", digits: 0, paired: true}
+	connectTail      = quantity{name: "connect latency, p99", unit: "us", digits: 0, paired: true}
 )
 
 func quantities() []quantity {
@@ -117,15 +120,36 @@ func (r *report) sizes() []int {
 	return slices.Sorted(maps.Keys(seen))
 }
 
-// ratio says how many times better the agent is than the other proxy; 0 where there is nothing to
-// compare.
-func (r *report) ratio(size int, other string, q quantity) (times float64, atLeast bool) {
+// ratio is how many times better the agent is than another proxy.
+type ratio struct {
+	// times is 0 where there is nothing to compare.
+	times float64
+	// low and high have the true ratio between them in 95 of 100 cases; 0 where too few pairs say so.
+	low, high float64
+	// atLeast is set when the other was given up.
+	atLeast bool
+}
+
+// ratio compares medians, or, where the proxies took turns, takes the median of each turn's ratio: so
+// what else the machine did in the meantime is in both of a pair.
+func (r *report) ratio(size int, other string, q quantity) ratio {
 	ours, theirs := r.get(size, nameAgent, q), r.get(size, other, q)
 	if ours == nil || theirs == nil || q.plain || ours.median() == 0 || theirs.median() == 0 {
-		return 0, false
+		return ratio{}
 	}
-	if q.more {
-		return ours.median() / theirs.median(), false
+	times := func(ours, theirs float64) float64 {
+		if q.more {
+			return ours / theirs
+		}
+		return theirs / ours
 	}
-	return theirs.median() / ours.median(), theirs.atLeast
+	if !q.paired || len(ours.values) != len(theirs.values) {
+		return ratio{times: times(ours.median(), theirs.median()), atLeast: !q.more && theirs.atLeast}
+	}
+	var pairs []float64
+	for i := range ours.values {
+		pairs = append(pairs, times(ours.values[i], theirs.values[i]))
+	}
+	low, high := medianBounds(pairs)
+	return ratio{times: percentile(pairs, 50), low: low, high: high}
 }

@@ -47,20 +47,29 @@ func (f *figure) text(q quantity) string {
 }
 
 func (r *report) ratioText(size int, other string, q quantity) string {
-	times, atLeast := r.ratio(size, other, q)
-	text := fmt.Sprintf("%.2fx", times)
+	ratio := r.ratio(size, other, q)
+	text := timesText(ratio.times)
 	switch {
-	case times == 0:
+	case ratio.times == 0:
 		return ""
-	case times >= 100:
-		text = fmt.Sprintf("%.0fx", times)
-	case times >= 10:
-		text = fmt.Sprintf("%.1fx", times)
-	}
-	if atLeast {
+	case ratio.atLeast:
 		return "> " + text
+	case ratio.low > 0:
+		return fmt.Sprintf("%s (%.2f-%.2f)", text, ratio.low, ratio.high)
+	default:
+		return text
 	}
-	return text
+}
+
+func timesText(times float64) string {
+	switch {
+	case times >= 100:
+		return fmt.Sprintf("%.0fx", times)
+	case times >= 10:
+		return fmt.Sprintf("%.1fx", times)
+	default:
+		return fmt.Sprintf("%.2fx", times)
+	}
 }
 
 // text lays the table out in columns.
