@@ -127,13 +127,13 @@ func (l Layout) chainSpecs() []chainSpec {
 		{"dropping", nil, [][]term{{drop}}},
 
 		{"learning", nil, forEachProtocol(vmap(ruleset.AffinityLearners, originalFrontend...))},
-		{"masquerading", nil, append([][]term{
-			{in(ruleset.LocalEndpoints, saddr, daddr), masquerade},
-			{in(ruleset.VirtualIPs, originalAddress), goTo("masquerading-virtual-ips")},
-		}, append(
+		// Virtual IPs come last: their set is the large one, and most clients are inside.
+		{"masquerading", nil, slices.Concat(
+			[][]term{{in(ruleset.LocalEndpoints, saddr, daddr), masquerade}},
 			forEachProtocol(in(ruleset.MasqueradeFrontends, originalFrontend...), masquerade),
-			forEachProtocol(in(ruleset.MasqueradeNodeFrontends, originalFrontend...), fromNode, masquerade)...)...)},
-		{"masquerading-virtual-ips", nil, l.unlessFromPod([][]term{{notIn(ruleset.InsideSources, saddr), masquerade}})},
+			forEachProtocol(in(ruleset.MasqueradeNodeFrontends, originalFrontend...), fromNode, masquerade),
+			l.unlessFromPod([][]term{{notIn(ruleset.InsideSources, saddr), in(ruleset.VirtualIPs, originalAddress), masquerade}}),
+		)},
 	}
 	if l.CountConnections {
 		chains = append(chains, chainSpec{"counting", nil, forEachProtocol(in(ruleset.Connections, connection...))})

@@ -240,18 +240,16 @@ func (w *walker) masqueraded(ep proxy.Endpoint) string {
 	switch {
 	case w.p.Source == ep.Addr && w.has(ruleset.LocalEndpoints, proxy.Key{Addr: ep.Addr}):
 		return "the endpoint is the client itself (hairpin)"
-	case w.has(ruleset.VirtualIPs, proxy.Key{Addr: w.p.To.Addr}):
-		switch {
-		case !w.tables.Site.MasqueradeAll && w.isLocalPod(), w.within(ruleset.InsideSources, w.p.Source):
-			return ""
-		case w.tables.Site.MasqueradeAll:
-			return "the agent masquerades every connection to a virtual IP (--masquerade-all)"
-		}
-		return "the client is outside the pods' ranges"
 	case w.has(ruleset.MasqueradeFrontends, w.p.To):
 		return "the endpoint may be on another node and must answer through this one (externalTrafficPolicy Cluster)"
 	case w.p.FromNode && w.has(ruleset.MasqueradeNodeFrontends, w.p.To):
 		return "the node itself is the client"
+	case !w.has(ruleset.VirtualIPs, proxy.Key{Addr: w.p.To.Addr}):
+		return ""
+	case w.tables.Site.MasqueradeAll:
+		return "the agent masquerades every connection to a virtual IP (--masquerade-all)"
+	case !w.isLocalPod() && !w.within(ruleset.InsideSources, w.p.Source):
+		return "the client is outside the pods' ranges"
 	}
 	return ""
 }
