@@ -237,9 +237,8 @@ func (a *Agent) sync() error {
 		a.watcher.putBack(taken)
 		return err
 	}
-	if len(result.Freed) > 0 {
-		a.watcher.mark(result.Freed...)
-	}
+	a.watcher.mark(result.Freed...)
+	a.recheckEndpoints(full, &result.Change)
 	a.noteConflicts(result.Conflicts)
 	a.metrics.synced(full, a.state.Len(), started, taken.triggers)
 	a.health.succeeded()

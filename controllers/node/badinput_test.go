@@ -61,6 +61,7 @@ func TestIgnoredEndpointsAreCountedAndLoggedOnce(t *testing.T) {
 	web, db := types.NamespacedName{Namespace: "default", Name: "web"}, types.NamespacedName{Namespace: "default", Name: "db"}
 	loopback, linkLocal := proxy.Ignored{Address: "127.0.0.1", Reason: proxy.NoPodAddress}, proxy.Ignored{Address: "169.254.169.254", Reason: proxy.NoPodAddress}
 	vip := proxy.Ignored{Address: "10.96.0.1", Reason: proxy.VirtualIP}
+	over := func(address string) proxy.Ignored { return proxy.Ignored{Address: address, Reason: proxy.OverLimit} }
 	var many []proxy.Ignored
 	for i := range 2 * maxTold {
 		many = append(many, proxy.Ignored{Address: fmt.Sprintf("239.0.0.%02d", i), Reason: proxy.NoPodAddress})
@@ -79,6 +80,12 @@ func TestIgnoredEndpointsAreCountedAndLoggedOnce(t *testing.T) {
 		{web, nil, "virtual-ip=1", ""},
 		{db, nil, "", ""},
 		{db, many, "address=20", `"more"=10`},
+		{db, nil, "", ""},
+		{db, []proxy.Ignored{over("10.244.0.8"), over("10.244.0.9")}, "limit=2", "10.244.0.8 (limit)"},
+		{db, []proxy.Ignored{over("10.244.0.7"), over("10.244.0.9")}, "limit=2", ""}, // others, since pods come and go
+		{db, []proxy.Ignored{loopback, over("10.244.0.6")}, "address=1 limit=1", "127.0.0.1 (address)"},
+		{db, nil, "", ""},
+		{db, []proxy.Ignored{over("10.244.0.7")}, "limit=1", "10.244.0.7 (limit)"},
 	} {
 		before := len(b.lines)
 		b.note(step.name, step.next)

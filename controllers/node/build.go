@@ -13,6 +13,10 @@ import (
 
 // build computes the proxy model of the Services of these names, on all cores when they are many.
 func (a *Agent) build(names []types.NamespacedName) (map[types.NamespacedName]*proxy.Service, error) {
+	node := a.node
+	if a.watcher.serviceCIDRs == nil {
+		node.IsVirtualIP = a.watcher.isVirtualIP
+	}
 	built := make([]*proxy.Service, len(names))
 	workers := min(runtime.GOMAXPROCS(0), 1+len(names)/buildsPerWorker)
 	errs := make([]error, workers)
@@ -28,7 +32,7 @@ func (a *Agent) build(names []types.NamespacedName) (map[types.NamespacedName]*p
 					return
 				}
 				if service != nil {
-					one := proxy.Build(service, endpointSlices, a.node)
+					one := proxy.Build(service, endpointSlices, node)
 					left[i] = a.leaveToListeners(names[i], &one)
 					built[i] = &one
 				} else {

@@ -75,11 +75,13 @@ func (i *ignored) set(name types.NamespacedName, next []proxy.Ignored) {
 	for _, one := range before {
 		i.gauge.WithLabelValues(string(one.Reason)).Dec()
 	}
+	// Which ones are over the limit may change all the time.
+	overLimit := slices.ContainsFunc(before, isOverLimit)
 	var told []string
 	untold := 0
 	for _, one := range next {
 		i.gauge.WithLabelValues(string(one.Reason)).Inc()
-		if _, known := slices.BinarySearchFunc(before, one, proxy.Ignored.Compare); known {
+		if _, known := slices.BinarySearchFunc(before, one, proxy.Ignored.Compare); known || overLimit && isOverLimit(one) {
 			continue
 		}
 		if len(told) < maxTold {
@@ -91,6 +93,19 @@ func (i *ignored) set(name types.NamespacedName, next []proxy.Ignored) {
 	if len(told) > 0 {
 		i.log.Info("Endpoint addresses left out; the others are served", "service", name, "addresses", told, "more", untold)
 	}
+}
+
+func isOverLimit(i proxy.Ignored) bool { return i.Reason == proxy.OverLimit }
+
+// withReason returns the Services of which something is left out for a reason.
+func (i *ignored) withReason(reason proxy.Reason) []types.NamespacedName {
+	var out []types.NamespacedName
+	for name, list := range i.of {
+		if slices.ContainsFunc(list, func(one proxy.Ignored) bool { return one.Reason == reason }) {
+			out = append(out, name)
+		}
+	}
+	return out
 }
 
 // strays are the addresses in slices of a Service that are labelled for this agent, sorted.

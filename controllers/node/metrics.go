@@ -58,7 +58,7 @@ func newMetrics(registerer prometheus.Registerer, mode Mode) (*metrics, error) {
 		services: gauge("services", "Services that are programmed."),
 		ignored: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Namespace: namespace, Subsystem: subsystem, Name: "ignored_endpoints",
-			Help: "Endpoint addresses that are left out; reason is address, duplicate, family, port, service or virtual-ip.",
+			Help: "Endpoint addresses that are left out; reason is address, duplicate, family, limit, port, service or virtual-ip.",
 		}, []string{"reason"}),
 		collisions: gauge("nodeport_collisions", "NodePorts that are left to a process of the node that listens on them, by address."),
 		conflicts:  gauge("conflicting_services", "Services of which a frontend is left out because another Service has it already."),

@@ -7,10 +7,15 @@ import (
 	"net/netip"
 	"slices"
 
+	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
+
+	"github.com/servicegroup-dev/servicegroup/internal/proxy"
+	"github.com/servicegroup-dev/servicegroup/internal/ruleset"
 )
 
 // watchServiceCIDRs adds an informer of the ranges of virtual IPs where the API server has them. It asks
@@ -19,9 +24,12 @@ func (w *watcher) watchServiceCIDRs(ctx context.Context) bool {
 	backoff := retry()
 	for {
 		served, err := servesServiceCIDRs(ctx, w.client)
-		if err == nil && served {
+		switch {
+		case err == nil && served:
 			w.serviceCIDRs = newInformer[networkingv1.ServiceCIDR](w.client.NetworkingV1().RESTClient(), "servicecidrs", selectLabels(""))
 			err = w.add(w.serviceCIDRs, func(any) { w.markNode() })
+		case err == nil:
+			err = w.services.AddIndexers(cache.Indexers{byVirtualIP: w.indexByVirtualIP})
 		}
 		if err == nil {
 			return true
@@ -34,7 +42,7 @@ func (w *watcher) watchServiceCIDRs(ctx context.Context) bool {
 }
 
 // servesServiceCIDRs says whether the API server has ServiceCIDR objects (Kubernetes 1.33 and newer).
-// Without them, virtual IPs are not told from other addresses where the agent does not serve them.
+// Without them, virtual IPs are not told from other addresses but for those that the agent serves.
 func servesServiceCIDRs(ctx context.Context, client kubernetes.Interface) (bool, error) {
 	list := &metav1.APIResourceList{}
 	err := client.NetworkingV1().RESTClient().Get().AbsPath("/apis/" + networkingv1.SchemeGroupVersion.String()).Do(ctx).Into(list)
@@ -64,4 +72,39 @@ func (w *watcher) serviceRanges() []netip.Prefix {
 		return cmp.Or(x.Addr().Compare(y.Addr()), cmp.Compare(x.Bits(), y.Bits()))
 	})
 	return out
+}
+
+// byVirtualIP is the index of Services by their virtual IPs, where the ranges of these are not known.
+const byVirtualIP = "virtual-ip"
+
+func (w *watcher) indexByVirtualIP(obj any) ([]string, error) {
+	service, ok := obj.(*corev1.Service)
+	if !ok {
+		return nil, fmt.Errorf("indexing a %T by its virtual IP", obj)
+	}
+	if !w.ours(service.Labels) {
+		return nil, nil
+	}
+	return service.Spec.ClusterIPs, nil
+}
+
+// isVirtualIP says whether an address is the virtual IP of a Service that the agent serves.
+func (w *watcher) isVirtualIP(addr netip.Addr) bool {
+	names, err := w.services.GetIndexer().IndexKeys(byVirtualIP, addr.String())
+	return err == nil && len(names) > 0
+}
+
+// recheckEndpoints has Services built again of which an endpoint became a virtual IP, or is one no more.
+// Where the ranges of virtual IPs are known, these tell.
+func (a *Agent) recheckEndpoints(full bool, change *ruleset.Change) {
+	if a.watcher.serviceCIDRs != nil {
+		return
+	}
+	come, gone := change.VirtualIPs()
+	if come || full {
+		a.watcher.mark(a.state.LeadingToVirtualIPs()...)
+	}
+	if gone {
+		a.watcher.mark(a.ignored.withReason(proxy.VirtualIP)...)
+	}
 }

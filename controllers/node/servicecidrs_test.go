@@ -1,11 +1,13 @@
 package node
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/go-logr/logr"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -27,6 +29,7 @@ func TestServiceCIDRsAreWatchedWhereThereAreSome(t *testing.T) {
 		{"the API server comes later", []string{"ingresses", "servicecidrs"}, http.StatusOK, 2, true},
 		{"Kubernetes 1.32", []string{"ingresses"}, http.StatusOK, 0, false},
 		{"not the group either", nil, http.StatusNotFound, 0, false},
+		{"not the group, and later", nil, http.StatusNotFound, 1, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var asked atomic.Int32
@@ -39,14 +42,22 @@ func TestServiceCIDRsAreWatchedWhereThereAreSome(t *testing.T) {
 				for _, name := range test.resources {
 					list.APIResources = append(list.APIResources, metav1.APIResource{Name: name})
 				}
+				if test.status == http.StatusNotFound {
+					http.NotFound(w, r) // what the API server says to an unknown path
+					return
+				}
 				w.Header().Set("Content-Type", "application/json")
-				w.WriteHeader(test.status)
 				_ = json.NewEncoder(w).Encode(list)
 			}))
 			defer server.Close()
-			w := &watcher{client: kubernetes.NewForConfigOrDie(&rest.Config{Host: server.URL}), log: logr.Discard()}
-			if !w.watchServiceCIDRs(t.Context()) {
-				t.Fatal("there is no answer")
+			w, err := newWatcher(&Options{Client: kubernetes.NewForConfigOrDie(&rest.Config{Host: server.URL}), Log: logr.Discard()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			if !w.watchServiceCIDRs(ctx) {
+				t.Fatalf("%d answers are none to go on with", asked.Load())
 			}
 			if watched := w.serviceCIDRs != nil; watched != test.watched || asked.Load() != test.failures+1 {
 				t.Errorf("watched %v after %d questions, want %v after %d", watched, asked.Load(), test.watched, test.failures+1)

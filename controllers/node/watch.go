@@ -219,6 +219,9 @@ func (w *watcher) markSlice(obj any) {
 }
 
 func (w *watcher) mark(names ...types.NamespacedName) {
+	if len(names) == 0 {
+		return
+	}
 	w.note(func(c *changes) {
 		for _, name := range names {
 			c.services[name] = struct{}{}

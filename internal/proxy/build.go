@@ -41,7 +41,8 @@ func Build(service *corev1.Service, endpointSlices []*discoveryv1.EndpointSlice,
 	if service.Spec.Type == corev1.ServiceTypeLoadBalancer && service.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal {
 		b.out.HealthCheckNodePort = service.Spec.HealthCheckNodePort
 	}
-	slices.SortFunc(b.out.Frontends, func(x, y Frontend) int { return x.Key.Compare(y.Key) })
+	// Stable: of two frontends with one key, that of the virtual IP stays.
+	slices.SortStableFunc(b.out.Frontends, func(x, y Frontend) int { return x.Key.Compare(y.Key) })
 	b.out.Frontends = slices.CompactFunc(b.out.Frontends, func(x, y Frontend) bool { return x.Key == y.Key })
 	b.out.LocalEndpoints = sortedUnique(b.out.LocalEndpoints, netip.Addr.Compare)
 	b.out.LocalReady = len(sortedUnique(b.localReady, netip.Addr.Compare))
@@ -69,6 +70,7 @@ func (b *builder) addPort(port *corev1.ServicePort, vip netip.Addr) {
 	b.candidates = b.computeCandidates(b.candidates[:0], port.Name, protocol, vip.Is4())
 	candidates := b.candidates
 	chosen := computeChoice(candidates, b.node)
+	chosen.cluster, chosen.local = b.limit(chosen.cluster), b.limit(chosen.local)
 	for i := range candidates {
 		if candidates[i].local {
 			b.out.LocalEndpoints = append(b.out.LocalEndpoints, candidates[i].Addr)
@@ -190,6 +192,15 @@ func (b *builder) sourceRanges(addr netip.Addr) []netip.Prefix {
 		}
 	}
 	return out
+}
+
+// limit leaves out the endpoints that are more than a frontend may have.
+func (b *builder) limit(sorted []Endpoint) []Endpoint {
+	kept := min(len(sorted), MaxEndpoints)
+	for _, ep := range sorted[kept:] {
+		b.ignore(ep.Addr.String(), OverLimit)
+	}
+	return sorted[:kept]
 }
 
 func (b *builder) ignore(address string, reason Reason) {

@@ -339,3 +339,23 @@ func TestSessionAffinity(t *testing.T) {
 		}
 	}
 }
+
+// TestAVirtualIPAmongTheExternalAddressesStaysOne takes more ports than a sort keeps in order by chance.
+func TestAVirtualIPAmongTheExternalAddressesStaysOne(t *testing.T) {
+	node := thisNode()
+	node.ExternalIPs = true
+	got := Build(web(func(s *corev1.Service) {
+		s.Spec.ExternalIPs, s.Spec.Ports = []string{s.Spec.ClusterIP}, nil
+		for port := range int32(100) {
+			s.Spec.Ports = append(s.Spec.Ports, corev1.ServicePort{Name: "http", Port: 1000 + port*37%100})
+		}
+	}), nil, node)
+	if len(got.Frontends) != 100 {
+		t.Errorf("%d frontends, want one for each port", len(got.Frontends))
+	}
+	for _, f := range got.Frontends {
+		if f.Masquerade != MasqueradeOutside {
+			t.Fatalf("%s masquerades like an external address", f.Key)
+		}
+	}
+}

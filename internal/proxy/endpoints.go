@@ -83,7 +83,7 @@ func (b *builder) computeCandidate(ep *discoveryv1.Endpoint, port uint16, ipv4 b
 		return candidate{}, false
 	}
 	addr, _ := netip.ParseAddr(ep.Addresses[0]) // not valid where it is no address
-	if reason := computeReason(addr, port, ipv4, b.node.ServiceCIDRs); reason != "" {
+	if reason := computeReason(addr, port, ipv4, &b.node); reason != "" {
 		b.ignore(ep.Addresses[0], reason)
 		return candidate{}, false
 	}

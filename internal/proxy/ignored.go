@@ -32,6 +32,8 @@ const (
 	DuplicateAddress Reason = "duplicate"
 	// OtherFamily is an address of another family than its slice says.
 	OtherFamily Reason = "family"
+	// OverLimit is one of a frontend that has MaxEndpoints already.
+	OverLimit Reason = "limit"
 	// NoPort is an address whose slice gives the Service port no number from 1 to 65535.
 	NoPort Reason = "port"
 	// NotOurService is an address in a slice that is labelled for this proxy, of a Service that is not.
@@ -43,11 +45,11 @@ const (
 
 // Reasons returns every reason there is.
 func Reasons() []Reason {
-	return []Reason{NoPodAddress, DuplicateAddress, OtherFamily, NoPort, NotOurService, VirtualIP}
+	return []Reason{NoPodAddress, DuplicateAddress, OtherFamily, OverLimit, NoPort, NotOurService, VirtualIP}
 }
 
 // computeReason says why a connection must not be sent to what a slice of a family lists, "" if it may.
-func computeReason(addr netip.Addr, port uint16, ipv4 bool, serviceCIDRs []netip.Prefix) Reason {
+func computeReason(addr netip.Addr, port uint16, ipv4 bool, node *Node) Reason {
 	switch {
 	case !addr.IsValid():
 		return NoPodAddress
@@ -55,7 +57,8 @@ func computeReason(addr netip.Addr, port uint16, ipv4 bool, serviceCIDRs []netip
 		return OtherFamily
 	case !routable(addr):
 		return NoPodAddress
-	case slices.ContainsFunc(serviceCIDRs, func(p netip.Prefix) bool { return p.Contains(addr) }):
+	case slices.ContainsFunc(node.ServiceCIDRs, func(p netip.Prefix) bool { return p.Contains(addr) }),
+		node.IsVirtualIP != nil && node.IsVirtualIP(addr):
 		return VirtualIP
 	case port == 0:
 		return NoPort

@@ -75,6 +75,21 @@ func TestBadEndpointsAreLeftOut(t *testing.T) {
 	}
 }
 
+// TestVirtualIPsAreLeftOutWithoutRanges: where the ranges of virtual IPs are not known, single ones may be.
+func TestVirtualIPsAreLeftOutWithoutRanges(t *testing.T) {
+	node := thisNode()
+	node.IsVirtualIP = func(addr netip.Addr) bool { return addr.String() == "10.96.0.9" }
+	got := Build(web(func(*corev1.Service) {}), []*discoveryv1.EndpointSlice{slice(ready("10.96.0.9", "node1"), ready("10.96.0.8", "node1"))}, node)
+	if want := []Ignored{{Address: "10.96.0.9", Reason: VirtualIP}}; !slices.Equal(got.Ignored, want) {
+		t.Errorf("left out %v, want %v", got.Ignored, want)
+	}
+	for _, f := range got.Frontends {
+		if chosen := last(f.Endpoints); chosen != "8" {
+			t.Errorf("%s leads to %q, want 8", f.Key, chosen)
+		}
+	}
+}
+
 // TestBadIPv6EndpointsAreLeftOut is the same for what only IPv6 has.
 func TestBadIPv6EndpointsAreLeftOut(t *testing.T) {
 	bad := slice(ready("fd00:10:244::1", "node1"))
@@ -107,4 +122,39 @@ func knowsServiceCIDRs(node Node) Node {
 func other(s *discoveryv1.EndpointSlice, change func(*discoveryv1.EndpointSlice)) *discoveryv1.EndpointSlice {
 	change(s)
 	return s
+}
+
+// TestEndpointsOverTheLimitAreLeftOut has a thousand in each slice, as the control plane does, and all of them ready;
+// the policy that takes those of this node alone has its own count.
+func TestEndpointsOverTheLimitAreLeftOut(t *testing.T) {
+	var endpoints []*discoveryv1.EndpointSlice
+	for i := range 17 {
+		var list []endpoint
+		for j := range 1000 {
+			node := "node2"
+			if i == 16 {
+				node = "node1"
+			}
+			list = append(list, ready(netip.AddrFrom4([4]byte{10, byte(100 + i), byte(j >> 8), byte(j)}).String(), node))
+		}
+		endpoints = append(endpoints, slice(list...))
+	}
+	got := Build(web(func(s *corev1.Service) {
+		s.Spec.Type, s.Spec.Ports[0].NodePort = corev1.ServiceTypeNodePort, 30080
+		s.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal
+	}), endpoints, thisNode())
+	for _, f := range got.Frontends {
+		cluster := f.Endpoints
+		if f.ShortCircuit {
+			if cluster = f.ClusterEndpoints; len(f.Endpoints) != 1000 {
+				t.Errorf("%s leads to %d endpoints of this node, want 1000", f.Key, len(f.Endpoints))
+			}
+		}
+		if len(cluster) != MaxEndpoints {
+			t.Errorf("%s leads to %d endpoints, want %d", f.Key, len(cluster), MaxEndpoints)
+		}
+	}
+	if len(got.Ignored) != 17_000-MaxEndpoints || slices.ContainsFunc(got.Ignored, func(i Ignored) bool { return i.Reason != OverLimit }) {
+		t.Errorf("left out are %d, want %d, all for the limit", len(got.Ignored), 17_000-MaxEndpoints)
+	}
 }

@@ -130,6 +130,12 @@ const (
 	ShareExternal
 )
 
+// MaxEndpoints is how many endpoints a frontend may have; more are left out.
+const MaxEndpoints = 1 << MaxEndpointsLog2
+
+// MaxEndpointsLog2 is the binary logarithm of MaxEndpoints.
+const MaxEndpointsLog2 = 14
+
 // Frontend is one address, protocol and port that the node answers for.
 type Frontend struct {
 	Key
@@ -204,4 +210,6 @@ type Node struct {
 	ExternalIPs bool `json:"externalIPs,omitempty"`
 	// ServiceCIDRs are the ranges of all virtual IPs, as far as they are known.
 	ServiceCIDRs []netip.Prefix `json:"serviceCIDRs,omitempty"`
+	// IsVirtualIP says of addresses outside ServiceCIDRs whether they are some Service's; nil: of none.
+	IsVirtualIP func(netip.Addr) bool `json:"-"`
 }

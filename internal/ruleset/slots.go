@@ -6,12 +6,9 @@ import (
 	"github.com/servicegroup-dev/servicegroup/internal/proxy"
 )
 
-// MaxSlots is the number of endpoints a frontend can use; more are left out.
-const MaxSlots = 1 << MaxSlotsLog2
-
-// MaxSlotsLog2 is the binary logarithm of MaxSlots: there is one pick chain for each power of two
-// up to it.
-const MaxSlotsLog2 = 14
+// MaxSlotsLog2 is the binary logarithm of the most slots that a frontend has: there is one pick chain for
+// each power of two up to it.
+const MaxSlotsLog2 = proxy.MaxEndpointsLog2
 
 // slotsFor returns the modulus of the pick chain for n endpoints: the power of two at or above n.
 func slotsFor(n int) uint32 {
@@ -22,9 +19,6 @@ func slotsFor(n int) uint32 {
 // holes and then the end, and the last ones move into holes that remain. Slots 0 to n-1 are always
 // all in use.
 func computeSlots(old, want []proxy.Endpoint) []proxy.Endpoint {
-	if len(want) > MaxSlots {
-		want = want[:MaxSlots]
-	}
 	if len(old) == 0 || len(want) == 0 {
 		return want // neither list is ever written to, so frontends with the same endpoints share one
 	}

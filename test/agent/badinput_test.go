@@ -17,6 +17,7 @@ import (
 
 	"github.com/servicegroup-dev/servicegroup/internal/lab"
 	"github.com/servicegroup-dev/servicegroup/internal/proxy"
+	"github.com/servicegroup-dev/servicegroup/internal/ruleset"
 )
 
 // metric reads a metric by its name, with its labels if it has any.
@@ -104,24 +105,6 @@ func testBadEndpoints(t *testing.T, b *bed, mode string) {
 	b.awaitEndpoints(t, service.Spec.ClusterIP, []netip.Addr{spare})
 	requireOneLine(t, agent, vip.String()+" (virtual-ip)")
 	b.setEndpoints(t, service.Name, spare)
-	b.awaitIgnored(t, proxy.VirtualIP, 0)
-}
-
-// TestAVirtualIPIsKnownByItsRange: an address that is an endpoint is left out as soon as it is in a range of
-// Services, and served again afterwards.
-func TestAVirtualIPIsKnownByItsRange(t *testing.T) {
-	b := requireBed(t)
-	endpoints := []netip.Addr{netip.MustParseAddr("10.113.0.1"), netip.MustParseAddr("10.244.200.1")}
-	service := b.serviceOf(t, "ranged", func(*corev1.Service) {}, endpoints...)
-	b.startAgent(t)
-	b.awaitEndpoints(t, service.Spec.ClusterIP, endpoints)
-	b.addServiceCIDR(t, "later", "10.113.0.0/24")
-	b.awaitEndpoints(t, service.Spec.ClusterIP, endpoints[1:])
-	b.awaitIgnored(t, proxy.VirtualIP, 1)
-	if err := b.Kubernetes.NetworkingV1().ServiceCIDRs().Delete(t.Context(), "later", metav1.DeleteOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	b.awaitEndpoints(t, service.Spec.ClusterIP, endpoints)
 	b.awaitIgnored(t, proxy.VirtualIP, 0)
 }
 
@@ -230,17 +213,44 @@ func TestTwoServicesClaimOneAddress(t *testing.T) {
 	b.awaitMetric(t, "servicegroup_agent_conflicting_services", 0)
 }
 
-// TestAVirtualIPIsItsServices: who writes another's virtual IP into his external addresses does not get it,
-// whoever came first.
-func TestAVirtualIPIsItsServices(t *testing.T) {
+// TestEndpointsOverTheLimitAreCounted: a Service with more endpoints than a frontend may have is served by as many.
+func TestEndpointsOverTheLimitAreCounted(t *testing.T) {
 	b := requireBed(t)
-	b.startAgent(t, "--mode=all")
-	own, thief := netip.MustParseAddr("10.244.200.1"), netip.MustParseAddr("10.244.200.66")
-	const vip = "10.111.255.77"
-	robber := b.serviceOf(t, "robber", func(s *corev1.Service) { s.Spec.ExternalIPs = []string{vip} }, thief)
-	b.awaitEndpoints(t, vip, []netip.Addr{thief}) // nobody else's yet
-	b.serviceOf(t, "robbed", func(s *corev1.Service) { s.Spec.ClusterIP = vip }, own)
-	b.awaitEndpoints(t, vip, []netip.Addr{own})
-	b.awaitEndpoints(t, robber.Spec.ClusterIP, []netip.Addr{thief})
-	b.awaitMetric(t, "servicegroup_agent_conflicting_services", 1)
+	agent := b.startAgent(t)
+	service := b.serviceOf(t, "crowd", func(*corev1.Service) {})
+	const slices, perSlice = 17, 1000 // what a slice may have
+	for i := range slices {
+		var endpoints []netip.Addr
+		for j := range perSlice {
+			endpoints = append(endpoints, netip.AddrFrom4([4]byte{10, 245, byte(i*4 + j>>8), byte(j)}))
+		}
+		b.forge(t, service.Name, fmt.Sprintf("crowd-%d", i), func(*discoveryv1.EndpointSlice) {}, endpoints...)
+	}
+	served := func(want int) {
+		t.Helper()
+		eventually(t, "waiting for endpoints", func() error {
+			elements, err := b.tables.Elements() // which may be those of before a change and of after it
+			if err != nil {
+				return err
+			}
+			n := 0
+			for _, e := range elements {
+				if e.Map == ruleset.Endpoints && e.Key.Addr.String() == service.Spec.ClusterIP {
+					n++
+				}
+			}
+			if n != want {
+				return fmt.Errorf("%d endpoints are served, want %d", n, want)
+			}
+			return nil
+		})
+	}
+	b.awaitIgnored(t, proxy.OverLimit, slices*perSlice-proxy.MaxEndpoints)
+	served(proxy.MaxEndpoints)
+	if err := b.Kubernetes.DiscoveryV1().EndpointSlices("default").Delete(t.Context(), "crowd-0", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	b.awaitIgnored(t, proxy.OverLimit, 0)
+	served((slices - 1) * perSlice)
+	requireOneLine(t, agent, "Endpoint addresses left out")
 }
