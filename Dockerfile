@@ -1,7 +1,7 @@
 # The image of manager and agent: one static binary and nothing else. The same commit and version give
-# the same bytes (-trimpath, no build ID, no VCS stamp); for an image of the same digest, give
-# SOURCE_DATE_EPOCH and rewrite-timestamp=true as make image does.
-FROM --platform=$BUILDPLATFORM golang:1.26 AS build
+# the same bytes (-trimpath, no build ID, no VCS stamp), and make image a manifest of the same digest.
+ARG GO_IMAGE=golang:1.26
+FROM --platform=$BUILDPLATFORM $GO_IMAGE AS build
 # A default would win over what BuildKit knows of the platform, and every image would be of one machine.
 ARG TARGETOS TARGETARCH
 ARG VERSION=development

@@ -29,6 +29,10 @@ IMG ?= ghcr.io/servicegroup-dev/servicegroup:latest
 COMPONENTS ?=
 KUBECTL ?= kubectl
 PLATFORMS ?= linux/amd64,linux/arm64
+# buildah, or docker with buildx.
+CONTAINER_TOOL ?= buildah
+# The compiler's image, where it is not to be golang:1.26 itself but a mirror's.
+GO_IMAGE ?=
 
 .PHONY: deploy
 deploy: bin/kustomize ## Install into the cluster of the kubeconfig (IMG=image, COMPONENTS="policies monitoring" for what is optional).
@@ -45,9 +49,8 @@ build-installer: bin/kustomize ## Write dist/install.yaml for kubectl apply --se
 	@echo "wrote dist/install.yaml"
 
 .PHONY: image
-image: ## Build and push the image for amd64 and arm64 (IMG=image, PLATFORMS=...); it needs docker with buildx.
-	@SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) docker buildx build --platform=$(PLATFORMS) --build-arg VERSION=$(VERSION) \
-		--output=type=registry,rewrite-timestamp=true --tag=$(IMG) .
+image: ## Build and push the image for amd64 and arm64 (IMG=image, PLATFORMS=..., CONTAINER_TOOL=buildah or docker).
+	@CONTAINER_TOOL=$(CONTAINER_TOOL) hack/push-image.sh "$(IMG)" "$(PLATFORMS)" "VERSION=$(VERSION)" $(if $(GO_IMAGE),"GO_IMAGE=$(GO_IMAGE)")
 
 ##@ Test
 

@@ -15,11 +15,12 @@ import (
 func TestRecipe(t *testing.T) {
 	root, err := lab.ModuleRoot()
 	must(t, "finding the repository", err)
-	stages, warnings, err := image.Recipe(root)
+	recipe, err := image.ReadRecipe(root)
 	must(t, "reading the recipe", err)
-	if len(warnings) > 0 {
-		t.Errorf("the Dockerfile has warnings: %v", warnings)
+	if len(recipe.Warnings) > 0 {
+		t.Errorf("the Dockerfile has warnings: %v", recipe.Warnings)
 	}
+	stages := recipe.Stages
 	if len(stages) != 2 || stages[0].Platform != "$BUILDPLATFORM" {
 		t.Fatalf("the Dockerfile has %d stages, the first on %q", len(stages), stages[0].Platform)
 	}

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -28,11 +29,13 @@ func (i *installation) runImage() {
 		i.t.Logf("NOT FROM THE IMAGE, and with all of root's rights: %v", err)
 		return
 	}
-	built, err := theImage()
+	pushed, err := theIndex()
 	if err != nil {
 		i.t.Fatal(err)
 	}
-	i.image = built
+	if i.image = pushed.Images["linux/"+runtime.GOARCH]; i.image == nil {
+		i.t.Fatal("make image pushed none for this machine")
+	}
 }
 
 // command runs the container of a pod: from the image, if there is one.
@@ -121,8 +124,8 @@ func (i *installation) expectRights(of program, user string, capabilities uint64
 		return
 	}
 	// The container's first process is the runtime's child.
-	runtime := fmt.Sprint(of.PID())
-	child, err := os.ReadFile(filepath.Join("/proc", runtime, "task", runtime, "children"))
+	parent := fmt.Sprint(of.PID())
+	child, err := os.ReadFile(filepath.Join("/proc", parent, "task", parent, "children"))
 	if err != nil {
 		i.t.Fatal(err)
 	}

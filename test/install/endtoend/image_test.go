@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"debug/elf"
+	"maps"
 	"os"
 	"runtime"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/v1/types"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/servicegroup-dev/servicegroup/internal/lab"
@@ -37,28 +39,14 @@ var theBuilder = sync.OnceValues(func() (*image.Builder, error) {
 	return image.NewBuilder(root, dir)
 })
 
-// theImage is that of this machine's architecture.
-var theImage = sync.OnceValues(func() (*image.Image, error) {
+// theIndex is what make image pushed.
+var theIndex = sync.OnceValues(func() (*image.Index, error) {
 	builder, err := theBuilder()
 	if err != nil {
 		return nil, err
 	}
-	return builder.Build(context.Background(), runtime.GOARCH, imageVersion, epoch)
+	return builder.Push(context.Background(), "first", imageVersion, epoch)
 })
-
-// buildImage builds the image for an architecture.
-func buildImage(t *testing.T, architecture string) *image.Image {
-	t.Helper()
-	builder, err := theBuilder()
-	if err != nil {
-		t.Fatal(err)
-	}
-	built, err := builder.Build(t.Context(), architecture, imageVersion, epoch)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return built
-}
 
 // requireImages skips the test, saying why, where no image can be built or run; in CI it fails it.
 func requireImages(t *testing.T) {
@@ -74,22 +62,39 @@ func requireImages(t *testing.T) {
 	}
 }
 
-// TestImage builds the image for both architectures, each twice: it has one static binary and nothing
-// else, runs as nobody, and is the same image each time.
+// TestImage runs make image twice: it pushes an image for each of both architectures, with one static binary
+// that runs and nothing else, as nobody, and the same each time.
 func TestImage(t *testing.T) {
 	requireImages(t)
-	for architecture, machine := range map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64} {
+	pushed, err := theIndex()
+	if err != nil {
+		t.Fatal(err)
+	}
+	machines := map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64}
+	if pushed.MediaType != types.OCIImageIndex || len(pushed.Images) != len(machines) {
+		t.Errorf("the registry has a %s of %v", pushed.MediaType, slices.Collect(maps.Keys(pushed.Images)))
+	}
+	for architecture, machine := range machines {
 		t.Run(architecture, func(t *testing.T) {
-			built := buildImage(t, architecture)
-			if again := buildImage(t, architecture); again.Digest != built.Digest {
-				t.Errorf("the image is %s, and built again %s", built.Digest, again.Digest)
+			built := pushed.Images["linux/"+architecture]
+			if built == nil {
+				t.Fatal("there is no image for it")
 			}
 			expectImage(t, built, architecture)
 			expectStatic(t, built.Files[0].Content, machine)
-			if architecture == runtime.GOARCH {
-				expectRuns(t, built)
-			}
+			expectRuns(t, built)
 		})
+	}
+	builder, err := theBuilder()
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := builder.Push(t.Context(), "again", imageVersion, epoch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again.Digest != pushed.Digest {
+		t.Errorf("the image is %s, and built again %s", pushed.Digest, again.Digest)
 	}
 }
 
@@ -138,17 +143,21 @@ func expectStatic(t *testing.T, binary []byte, machine elf.Machine) {
 	}
 }
 
-// expectRuns runs the image as the image says, without a capability and on a root that cannot be written.
+// expectRuns runs the image as the image says, without a capability and on a root that cannot be written; the
+// program of another architecture by itself.
 func expectRuns(t *testing.T, built *image.Image) {
 	t.Helper()
 	for argument, want := range map[string]string{"--version": imageVersion, "--help": "Available Commands"} {
-		cmd, err := built.Command(image.Container{Name: "run" + argument, Pod: corev1.PodSpec{Containers: []corev1.Container{{
-			Args: []string{argument},
-			SecurityContext: &corev1.SecurityContext{
-				RunAsNonRoot: new(true), ReadOnlyRootFilesystem: new(true), AllowPrivilegeEscalation: new(false),
-				Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
-			},
-		}}}})
+		cmd, err := built.Emulate(argument)
+		if built.Config.Architecture == runtime.GOARCH {
+			cmd, err = built.Command(image.Container{Name: "run" + argument, Pod: corev1.PodSpec{Containers: []corev1.Container{{
+				Args: []string{argument},
+				SecurityContext: &corev1.SecurityContext{
+					RunAsNonRoot: new(true), ReadOnlyRootFilesystem: new(true), AllowPrivilegeEscalation: new(false),
+					Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+				},
+			}}}})
+		}
 		if err != nil {
 			t.Fatal(err)
 		}

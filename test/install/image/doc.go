@@ -1,5 +1,5 @@
-// Package image builds the project's image by its Dockerfile, reads what came out, and runs it with the
-// rights that a pod gives its container. It needs no daemon and no network: buildah builds and crun
+// Package image runs make image, which pushes to a registry of the test's own, reads what came out, and runs it
+// with the rights that a pod gives its container. It needs no daemon and no network: buildah builds and crun
 // runs, inside the lab's namespaces, with everything in one folder.
 //
 // The one thing that is not as in a release is the compiler's image, which would have to be downloaded: a

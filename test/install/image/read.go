@@ -2,29 +2,37 @@ package image
 
 import (
 	"archive/tar"
-	"compress/gzip"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 
-	"github.com/opencontainers/go-digest"
-	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
-// Image is an image of one platform, in a folder laid out as the OCI image specification says.
+// Index is what a name in a registry leads to: an image for each platform.
+type Index struct {
+	// Digest is of everything: equal digests are equal images.
+	Digest    v1.Hash
+	MediaType types.MediaType
+	// Images are by their platforms, such as linux/amd64.
+	Images map[string]*Image
+}
+
+// Image is an image of one platform.
 type Image struct {
-	// Digest is that of the manifest: equal digests are equal images.
-	Digest digest.Digest
 	// Layers is the number of layers.
 	Layers int
 	// Config says what the image starts and as whom.
-	Config v1.Image
+	Config *v1.ConfigFile
 	// Files are those of all layers.
 	Files []File
 
+	// dir is for the containers that run it.
 	dir string
 }
 
@@ -34,54 +42,74 @@ type File struct {
 	Content []byte
 }
 
-func read(dir string) (*Image, error) {
-	var index v1.Index
-	if err := readJSON(filepath.Join(dir, v1.ImageIndexFile), &index); err != nil {
-		return nil, err
+// pull reads what a registry has under a name.
+func pull(from, dir string, options ...remote.Option) (*Index, error) {
+	reference, err := name.ParseReference(from)
+	if err != nil {
+		return nil, fmt.Errorf("naming the image: %w", err)
 	}
-	if len(index.Manifests) != 1 {
-		return nil, fmt.Errorf("the image has %d manifests", len(index.Manifests))
+	found, err := remote.Index(reference, options...)
+	if err != nil {
+		return nil, fmt.Errorf("asking the registry for %s: %w", from, err)
 	}
-	image := &Image{Digest: index.Manifests[0].Digest, dir: dir}
-	var manifest v1.Manifest
-	if err := readJSON(image.blob(image.Digest), &manifest); err != nil {
-		return nil, err
+	index := &Index{Images: map[string]*Image{}}
+	if index.Digest, err = found.Digest(); err != nil {
+		return nil, fmt.Errorf("reading %s: %w", from, err)
 	}
-	if err := readJSON(image.blob(manifest.Config.Digest), &image.Config); err != nil {
-		return nil, err
+	manifest, err := found.IndexManifest()
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", from, err)
 	}
-	image.Layers = len(manifest.Layers)
-	for _, layer := range manifest.Layers {
-		if err := image.readLayer(layer.Digest); err != nil {
-			return nil, fmt.Errorf("reading layer %s: %w", layer.Digest, err)
+	index.MediaType = manifest.MediaType
+	for _, of := range manifest.Manifests {
+		platform := of.Platform.String()
+		if index.Images[platform] != nil {
+			return nil, fmt.Errorf("%s has two images for %s", from, platform)
+		}
+		image, err := found.Image(of.Digest)
+		if err != nil {
+			return nil, fmt.Errorf("reading %s for %s: %w", from, platform, err)
+		}
+		if index.Images[platform], err = read(image, filepath.Join(dir, of.Digest.Hex)); err != nil {
+			return nil, fmt.Errorf("reading %s for %s: %w", from, platform, err)
 		}
 	}
-	return image, nil
+	return index, nil
 }
 
-func (i *Image) blob(of digest.Digest) string {
-	return filepath.Join(i.dir, v1.ImageBlobsDir, of.Algorithm().String(), of.Encoded())
+func read(image v1.Image, dir string) (*Image, error) {
+	config, err := image.ConfigFile()
+	if err != nil {
+		return nil, err
+	}
+	layers, err := image.Layers()
+	if err != nil {
+		return nil, err
+	}
+	out := &Image{Config: config, Layers: len(layers), dir: dir}
+	for _, layer := range layers {
+		if err := out.readLayer(layer); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
 }
 
-func (i *Image) readLayer(of digest.Digest) error {
-	file, err := os.Open(i.blob(of))
+func (i *Image) readLayer(layer v1.Layer) error {
+	content, err := layer.Uncompressed()
 	if err != nil {
 		return err
 	}
-	defer file.Close()
-	unzipped, err := gzip.NewReader(file)
-	if err != nil {
-		return err
-	}
-	for layer := tar.NewReader(unzipped); ; {
-		header, err := layer.Next()
+	defer content.Close()
+	for files := tar.NewReader(content); ; {
+		header, err := files.Next()
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		content, err := io.ReadAll(layer)
+		content, err := io.ReadAll(files)
 		if err != nil {
 			return err
 		}
@@ -105,17 +133,6 @@ func (i *Image) unpack(root string) error {
 		default:
 			return fmt.Errorf("%s is neither a file nor a folder", file.Name)
 		}
-	}
-	return nil
-}
-
-func readJSON(path string, into any) error {
-	content, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	if err := json.Unmarshal(content, into); err != nil {
-		return fmt.Errorf("reading %s: %w", path, err)
 	}
 	return nil
 }

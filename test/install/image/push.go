@@ -2,8 +2,12 @@ package image
 
 import (
 	"context"
+	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
+	"log"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,8 +15,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/moby/buildkit/frontend/dockerfile/instructions"
-	"github.com/moby/buildkit/frontend/dockerfile/parser"
+	"github.com/google/go-containerregistry/pkg/registry"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
 )
 
 // user is the image's.
@@ -25,6 +29,9 @@ func Missing() error {
 		if _, err := exec.LookPath(name); err != nil {
 			problems = append(problems, fmt.Errorf("%s is missing; get it with: apt-get install %s", name, name))
 		}
+	}
+	if _, err := exec.LookPath(emulator); err != nil {
+		problems = append(problems, fmt.Errorf("%s is missing; get it with: apt-get install qemu-user-static", emulator))
 	}
 	if err := nobody(); err != nil {
 		problems = append(problems, err)
@@ -47,19 +54,37 @@ func nobody() error {
 	return fmt.Errorf("there is no user %d, as whom the image runs; run the test as root", user)
 }
 
-// Builder builds images in a folder of its own.
+// Builder runs make image, with a registry of its own to push to.
 type Builder struct {
 	repository, dir string
+	registry        *httptest.Server
+	environment     []string
 }
 
-// NewBuilder returns a builder of the repository's image, with what it needs to know in dir.
+// NewBuilder returns a builder of the repository's image, with what buildah needs to know in dir.
 func NewBuilder(repository, dir string) (*Builder, error) {
-	b := &Builder{repository: repository, dir: dir}
+	server := httptest.NewTLSServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
+	b := &Builder{repository: repository, dir: dir, registry: server}
+	mounts, err := b.mounts()
+	if err != nil {
+		return nil, err
+	}
 	for name, content := range map[string]string{
 		// Nothing is pulled, so there is no signature to check.
 		".config/containers/policy.json": `{"default": [{"type": "insecureAcceptAnything"}]}`,
 		"registries.conf":                `unqualified-search-registries = ["localhost"]`,
-		"tmp/keep":                       "",
+		".config/containers/certs.d/" + server.Listener.Addr().String() + "/ca.crt": string(pem.EncodeToMemory(
+			&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw},
+		)),
+		"storage.conf": `[storage]
+driver = "vfs"
+graphroot = "` + filepath.Join(dir, "storage") + `"
+runroot = "` + filepath.Join(dir, "run") + `"
+`,
+		"containers.conf": `[containers]
+volumes = ["` + strings.Join(mounts, `", "`) + `"]
+`,
+		"tmp/keep": "",
 	} {
 		path := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -69,25 +94,14 @@ func NewBuilder(repository, dir string) (*Builder, error) {
 			return nil, fmt.Errorf("preparing buildah: %w", err)
 		}
 	}
+	b.environment = append(os.Environ(),
+		"HOME="+dir, "TMPDIR="+filepath.Join(dir, "tmp"), // which has cache mounts, too
+		"CONTAINERS_REGISTRIES_CONF="+filepath.Join(dir, "registries.conf"),
+		"CONTAINERS_STORAGE_CONF="+filepath.Join(dir, "storage.conf"),
+		"CONTAINERS_CONF="+filepath.Join(dir, "containers.conf"),
+		"BUILDAH_ISOLATION=chroot",
+	)
 	return b, b.standIn()
-}
-
-// Recipe parses the Dockerfile as docker build does, and returns its stages and the parser's warnings.
-func Recipe(repository string) ([]instructions.Stage, []parser.Warning, error) {
-	file, err := os.Open(filepath.Join(repository, "Dockerfile"))
-	if err != nil {
-		return nil, nil, fmt.Errorf("opening the Dockerfile: %w", err)
-	}
-	defer file.Close()
-	parsed, err := parser.Parse(file)
-	if err != nil {
-		return nil, nil, fmt.Errorf("parsing the Dockerfile: %w", err)
-	}
-	stages, _, err := instructions.Parse(parsed.AST, nil)
-	if err != nil {
-		return nil, nil, fmt.Errorf("reading the Dockerfile: %w", err)
-	}
-	return stages, parsed.Warnings, nil
 }
 
 // The compiler's image has the machine's folders where these say.
@@ -100,17 +114,16 @@ const (
 // standIn makes an image with the name of the compiler's. It is empty: what is in it is mounted by
 // [Builder.mounts] when it runs.
 func (b *Builder) standIn() error {
-	stages, _, err := Recipe(b.repository)
+	recipe, err := ReadRecipe(b.repository)
 	if err != nil {
 		return err
 	}
-	name := stages[0].BaseName
-	_, version, _ := strings.Cut(name, ":")
+	_, version, _ := strings.Cut(recipe.Compiler, ":")
 	if !strings.HasPrefix(runtime.Version()+".", "go"+version+".") {
-		return fmt.Errorf("the Dockerfile compiles with %s, and this is %s", name, runtime.Version())
+		return fmt.Errorf("the Dockerfile compiles with %s, and this is %s", recipe.Compiler, runtime.Version())
 	}
 	ctx := context.Background()
-	container, err := b.buildah(ctx, "from", "scratch")
+	container, err := b.run(ctx, "buildah", "from", "scratch")
 	if err != nil {
 		return err
 	}
@@ -123,74 +136,58 @@ func (b *Builder) standIn() error {
 	}
 	for _, command := range [][]string{
 		append(config, container),
-		{"commit", "--quiet", "--rm", container, "localhost/" + name},
+		{"commit", "--quiet", "--rm", container, "localhost/" + recipe.Compiler},
 	} {
-		if _, err := b.buildah(ctx, command...); err != nil {
+		if _, err := b.run(ctx, "buildah", command...); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// mounts are the arguments that mount the machine's toolchain, caches and shell into the stand-in.
-func (b *Builder) mounts(ctx context.Context) ([]string, error) {
-	cmd := exec.CommandContext(ctx, "go", "env", "GOROOT", "GOMODCACHE", "GOCACHE")
+// mounts are the volumes that put the machine's toolchain, caches and shell into the stand-in.
+func (b *Builder) mounts() ([]string, error) {
+	cmd := exec.Command("go", "env", "GOROOT", "GOMODCACHE", "GOCACHE")
 	cmd.Dir = b.repository
 	out, err := cmd.Output()
 	if err != nil {
 		return nil, fmt.Errorf("asking go for its folders: %w", err)
 	}
 	from := strings.Fields(string(out))
-	args := []string{"--volume", filepath.Join(b.dir, "tmp") + ":/tmp"}
+	mounts := []string{filepath.Join(b.dir, "tmp") + ":/tmp"}
 	for i, to := range []string{inGo + ":ro", inModules, inCache} {
-		args = append(args, "--volume", from[i]+":"+to)
+		mounts = append(mounts, from[i]+":"+to)
 	}
 	for _, folder := range []string{"/bin", "/lib", "/lib64", "/usr"} {
 		if _, err := os.Stat(folder); err == nil {
-			args = append(args, "--volume", folder+":"+folder+":ro")
+			mounts = append(mounts, folder+":"+folder+":ro")
 		}
 	}
-	return args, nil
+	return mounts, nil
 }
 
-// Build builds the image for Linux on an architecture, as make image does: with a version, and with the
-// time that every file gets.
-func (b *Builder) Build(ctx context.Context, architecture, version string, epoch time.Time) (*Image, error) {
-	mounts, err := b.mounts(ctx)
-	if err != nil {
+// Push runs make image with a version and the time that every file gets, and reads back what the registry has.
+func (b *Builder) Push(ctx context.Context, tag, version string, epoch time.Time) (*Index, error) {
+	name := b.registry.Listener.Addr().String() + "/servicegroup:" + tag
+	if _, err := b.run(ctx, "env", fmt.Sprintf("SOURCE_DATE_EPOCH=%d", epoch.Unix()),
+		"make", "-C", b.repository, "image", "IMG="+name, "VERSION="+version); err != nil {
 		return nil, err
 	}
-	name := "localhost/servicegroup:" + architecture
-	if _, err := b.buildah(ctx, append(append([]string{"build"}, mounts...),
-		"--pull=never", "--no-cache", "--identity-label=false", fmt.Sprintf("--timestamp=%d", epoch.Unix()),
-		"--platform=linux/"+architecture, "--build-arg=BUILDPLATFORM=linux/"+runtime.GOARCH, "--build-arg=VERSION="+version,
-		"--tag="+name, b.repository)...); err != nil {
-		return nil, err
-	}
-	dir, err := os.MkdirTemp(b.dir, architecture+"-")
+	dir, err := os.MkdirTemp(b.dir, "image-")
 	if err != nil {
 		return nil, fmt.Errorf("creating the image's folder: %w", err)
 	}
-	if _, err := b.buildah(ctx, "push", "--quiet", name, "oci:"+dir); err != nil {
-		return nil, err
-	}
-	return read(dir)
+	return pull(name, dir, remote.WithContext(ctx), remote.WithTransport(b.registry.Client().Transport))
 }
 
-func (b *Builder) buildah(ctx context.Context, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, "buildah", append([]string{
-		"--root", filepath.Join(b.dir, "storage"), "--runroot", filepath.Join(b.dir, "run"), "--storage-driver=vfs",
-	}, args...)...)
-	cmd.Env = append(os.Environ(),
-		"HOME="+b.dir, "TMPDIR="+filepath.Join(b.dir, "tmp"), // which has cache mounts, too
-		"CONTAINERS_REGISTRIES_CONF="+filepath.Join(b.dir, "registries.conf"),
-		"BUILDAH_ISOLATION=chroot",
-	)
+func (b *Builder) run(ctx context.Context, name string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Env = b.environment
 	var problems strings.Builder
 	cmd.Stderr = &problems
 	out, err := cmd.Output()
 	if err != nil {
-		return "", fmt.Errorf("buildah %s: %w\n%s%s", strings.Join(args, " "), err, out, problems.String())
+		return "", fmt.Errorf("%s %s: %w\n%s%s", name, strings.Join(args, " "), err, out, problems.String())
 	}
 	return strings.TrimSpace(string(out)), nil
 }
