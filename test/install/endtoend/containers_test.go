@@ -1,7 +1,6 @@
 package endtoend
 
 import (
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -112,45 +111,4 @@ func environment(t *testing.T, container corev1.Container, node string) []string
 		out = append(out, variable.Name+"="+value)
 	}
 	return out
-}
-
-// netAdmin is CAP_NET_ADMIN in a set of capabilities.
-const netAdmin = 1 << 12
-
-// expectRights checks what the kernel lets a program that runs from the image do.
-func (i *installation) expectRights(of program, user string, capabilities uint64) {
-	i.t.Helper()
-	if i.image == nil {
-		return
-	}
-	// The container's first process is the runtime's child.
-	parent := fmt.Sprint(of.PID())
-	child, err := os.ReadFile(filepath.Join("/proc", parent, "task", parent, "children"))
-	if err != nil {
-		i.t.Fatal(err)
-	}
-	proc := filepath.Join("/proc", strings.TrimSpace(string(child)))
-	status, err := os.ReadFile(filepath.Join(proc, "status"))
-	if err != nil {
-		i.t.Fatal(err)
-	}
-	set := fmt.Sprintf("%016x", capabilities)
-	for name, want := range map[string]string{
-		"Uid": user, "CapPrm": set, "CapEff": set, "CapBnd": set, "CapInh": fmt.Sprintf("%016x", 0), "NoNewPrivs": "1",
-	} {
-		_, rest, _ := strings.Cut(string(status), "\n"+name+":")
-		if got := strings.Fields(rest)[0]; got != want {
-			i.t.Errorf("%s runs with %s %s, want %s", of.Name, name, got, want)
-		}
-	}
-	mounts, err := os.ReadFile(filepath.Join(proc, "mountinfo"))
-	if err != nil {
-		i.t.Fatal(err)
-	}
-	for line := range strings.Lines(string(mounts)) {
-		// The fifth field is where it is mounted, the sixth how.
-		if fields := strings.Fields(line); fields[4] == "/" && !strings.HasPrefix(fields[5], "ro") {
-			i.t.Errorf("%s may write to its root: %s", of.Name, line)
-		}
-	}
 }

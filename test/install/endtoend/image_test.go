@@ -154,7 +154,8 @@ func expectRuns(t *testing.T, built *image.Image) {
 				Args: []string{argument},
 				SecurityContext: &corev1.SecurityContext{
 					RunAsNonRoot: new(true), ReadOnlyRootFilesystem: new(true), AllowPrivilegeEscalation: new(false),
-					Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+					Capabilities:   &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+					SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 				},
 			}}}})
 		}

@@ -20,6 +20,7 @@ type program struct {
 	*lab.Process
 	host    *lab.Host
 	metrics int32 // port
+	limits  corev1.ResourceList
 }
 
 // awaitPods waits until kube-controller-manager has made n pods of a component.
@@ -87,7 +88,7 @@ func (i *installation) start(pod corev1.Pod, node *lab.Node) program {
 		i.t.Fatalf("running %s: %v", pod.Name, err)
 	}
 	i.t.Cleanup(func() { _ = process.Stop() })
-	return program{Process: process, host: host, metrics: port["metrics"]}
+	return program{Process: process, host: host, metrics: port["metrics"], limits: container.Resources.Limits}
 }
 
 func (i *installation) token(account string, bound *authenticationv1.BoundObjectReference) string {

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/moby/profiles/seccomp"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	corev1 "k8s.io/api/core/v1"
 )
@@ -31,8 +32,8 @@ type Container struct {
 }
 
 // Command returns the command that runs a container of the image in the network it is started in, as
-// kubelet and runtime do: with the pod's arguments, user, capabilities, and read-only root. What the
-// cgroups would bound is not bounded.
+// kubelet and runtime do: with the pod's arguments, user, capabilities, seccomp profile and read-only root.
+// What the cgroups would bound is not bounded.
 func (i *Image) Command(c Container) (*exec.Cmd, error) {
 	bundle := filepath.Join(i.dir, c.Name)
 	root := filepath.Join(bundle, "rootfs")
@@ -79,7 +80,7 @@ func (i *Image) spec(c Container, bundle string) (*specs.Spec, error) {
 	for _, added := range rights.Capabilities.Add {
 		capabilities = append(capabilities, "CAP_"+string(added))
 	}
-	return &specs.Spec{
+	spec := &specs.Spec{
 		Version: "1.0.2", Hostname: c.Name,
 		Root:   &specs.Root{Path: "rootfs", Readonly: rights.ReadOnlyRootFilesystem != nil && *rights.ReadOnlyRootFilesystem},
 		Mounts: mounts(filepath.Join(bundle, "dev"), c.ServiceAccount),
@@ -97,7 +98,31 @@ func (i *Image) spec(c Container, bundle string) (*specs.Spec, error) {
 			MaskedPaths:   []string{"/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list", "/proc/sched_debug", "/sys/firmware"},
 			ReadonlyPaths: []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"},
 		},
-	}, nil
+	}
+	if spec.Linux.Seccomp, err = seccompProfile(c.Pod, spec); err != nil {
+		return nil, err
+	}
+	return spec, nil
+}
+
+// seccompProfile is the container's own or the pod's; without either, Kubernetes filters nothing. The
+// runtime's default is docker's here, from which those of containerd and CRI-O come.
+func seccompProfile(pod corev1.PodSpec, spec *specs.Spec) (*specs.LinuxSeccomp, error) {
+	profile := pod.Containers[0].SecurityContext.SeccompProfile
+	if profile == nil && pod.SecurityContext != nil {
+		profile = pod.SecurityContext.SeccompProfile
+	}
+	if profile == nil {
+		return nil, nil
+	}
+	switch profile.Type {
+	case corev1.SeccompProfileTypeRuntimeDefault:
+		return seccomp.GetDefaultProfile(spec)
+	case corev1.SeccompProfileTypeUnconfined:
+		return nil, nil
+	default:
+		return nil, fmt.Errorf("the seccomp profile %s is not known here", profile.Type)
+	}
 }
 
 // mounts are what every container has, and the service account.
