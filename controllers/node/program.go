@@ -48,8 +48,21 @@ func (a *Agent) programAll(update ruleset.Update) (ruleset.Result, error) {
 		return result, a.commitLong(&result.Change, a.tables.Commit)
 	}
 	a.state = a.newState()
-	result := a.state.Apply(update)
+	result := a.state.Renew(a.sessions(), update)
 	return result, a.commitLong(&result.Change, a.tables.Replace)
+}
+
+// sessions are what session affinity remembers in tables that are going to be replaced. It is not worth
+// failing twice: without it clients choose anew.
+func (a *Agent) sessions() ruleset.Sessions {
+	if a.failures > 0 {
+		return ruleset.Sessions{}
+	}
+	sessions, err := a.tables.Sessions()
+	if err != nil {
+		a.options.Log.Error(err, "Session affinity starts anew with the tables")
+	}
+	return sessions
 }
 
 // newState returns the state of tables without elements, for what the Services had before.
@@ -69,7 +82,7 @@ const longChange = 5000
 // commitLong commits a change that may be long.
 func (a *Agent) commitLong(change *ruleset.Change, write func(*ruleset.Change) error) error {
 	commit := func() error { return a.commit(change, write) }
-	if len(change.Add)+len(change.Delete) < longChange {
+	if len(change.Add)+len(change.Delete)+len(change.Remember) < longChange {
 		return commit()
 	}
 	return a.unwatched(commit)

@@ -87,6 +87,75 @@ func (t *Tables) Remembered(client netip.Addr, share uint32) (entry ruleset.Reme
 	return entry, found, nil
 }
 
+// Sessions reads what session affinity remembers in our tables, whatever their layout; nothing where that
+// layout keeps it in another form.
+func (t *Tables) Sessions() (ruleset.Sessions, error) {
+	var out ruleset.Sessions
+	for _, f := range []*family{&ipv4, &ipv6} {
+		shares := decoder{family: f, m: ruleset.AffinityShares}
+		err := t.dump(f, ruleset.AffinityShares.String(), shares.visit)
+		if err == nil {
+			err = t.dump(f, affinityMap, func(e rawElement) {
+				if client, ok := shares.remembered(e); ok {
+					out.Clients = append(out.Clients, client)
+				}
+			})
+		}
+		if err != nil && !errors.Is(err, unix.ENOENT) {
+			return ruleset.Sessions{}, err
+		}
+		out.Shares = append(out.Shares, shares.out...)
+	}
+	return out, nil
+}
+
+// remembered turns an element of the affinity map into a client that has some time left.
+func (d *decoder) remembered(e rawElement) (client ruleset.Remembered, ok bool) {
+	n := d.addressLength()
+	if len(e.key) != n+4 || len(e.value) != n+4 || e.expires < time.Second {
+		return client, false
+	}
+	client = ruleset.Remembered{
+		Share: binary.NativeEndian.Uint32(e.key[n:]), Endpoint: d.endpoint(e.value), Seconds: uint32(e.expires / time.Second),
+	}
+	client.Client, ok = netip.AddrFromSlice(e.key[:n])
+	return client, ok
+}
+
+// writeRemembered writes clients into the affinity map, as packets would.
+func (t *Tables) writeRemembered(list []ruleset.Remembered) error {
+	for _, f := range []*family{&ipv4, &ipv6} {
+		w := elements{message: &t.batch, family: f, kind: unix.NFT_MSG_NEWSETELEM, flags: unix.NLM_F_CREATE}
+		for i := range list {
+			if list[i].Client.Is4() != (f == &ipv4) {
+				continue
+			}
+			w.remembered(&list[i])
+			if err := t.flushIfLong(&w); err != nil {
+				return err
+			}
+		}
+		w.finish()
+	}
+	return nil
+}
+
+func (w *elements) remembered(client *ruleset.Remembered) {
+	w.target(affinityMap)
+	at := w.nest(unix.NFTA_LIST_ELEM)
+	key := w.nest(unix.NFTA_SET_ELEM_KEY)
+	w.bytes(unix.NFTA_DATA_VALUE, binary.NativeEndian.AppendUint32(client.Client.AsSlice(), client.Share))
+	w.endNest(key)
+	data := w.nest(unix.NFTA_SET_ELEM_DATA)
+	w.attribute(unix.NFTA_DATA_VALUE, w.addressLength()+4)
+	w.address(client.Endpoint.Addr)
+	w.port(client.Endpoint.Port)
+	w.endNest(data)
+	const milliseconds = 1000
+	w.bytes(unix.NFTA_SET_ELEM_TIMEOUT, binary.BigEndian.AppendUint64(nil, uint64(client.Seconds)*milliseconds))
+	w.endNest(at)
+}
+
 func (t *Tables) deleteAffinity(f *family, keys [][]byte) error {
 	t.begin()
 	w := elements{message: &t.batch, family: f, kind: unix.NFT_MSG_DELSETELEM}

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"testing"
 
+	"github.com/servicegroup-dev/servicegroup/internal/nft"
 	"github.com/servicegroup-dev/servicegroup/internal/ruleset"
 )
 
@@ -35,5 +36,73 @@ func TestRememberedClientsAreLookedUp(t *testing.T) {
 				t.Errorf("%s by %d: %v, %v, %v", other, number, entry, found, err)
 			}
 		}
+	}
+}
+
+// TestClientsAreRememberedByTablesOfAnotherLayout: with their time and in both families, unless their endpoint
+// is gone.
+func TestClientsAreRememberedByTablesOfAnotherLayout(t *testing.T) {
+	before, state := openTables(t), ruleset.NewState()
+	change := state.Apply(dualStackUpdate()).Change
+	if err := before.Replace(&change); err != nil {
+		t.Fatal(err)
+	}
+	type client struct {
+		ruleset.Remembered
+		stays bool
+	}
+	var clients []client
+	for family, addr := range map[string]string{"ipv4": "10.244.9.9", "ipv6": "fd00::9"} {
+		share := ruleset.SharesOf(state.Elements(), family == "ipv4")[0]
+		known := endpoints(family, 6) // of which five serve at most
+		for i, ep := range []int{0, 5} {
+			at := netip.MustParseAddr(addr)
+			for range i {
+				at = at.Next()
+			}
+			clients = append(clients, client{ruleset.Remembered{Client: at, Share: share, Endpoint: known[ep], Seconds: 600}, i == 0})
+		}
+	}
+	// A packet of each would do the same.
+	for _, c := range clients {
+		family := map[bool]string{true: "ip", false: "ip6"}[c.Client.Is4()]
+		runNFT(t, fmt.Sprintf("add element %s servicegroup affinity { %s . %x:%x timeout %ds : %s . %d }\n",
+			family, c.Client, c.Share>>16, c.Share&0xffff, c.Seconds, c.Endpoint.Addr, c.Endpoint.Port), "-f", "-")
+	}
+
+	after, err := nft.Open(nft.Layout{CountConnections: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(after.Close)
+	if _, ours, err := after.Read(); ours || err != nil {
+		t.Fatalf("the layout is the same: %v", err)
+	}
+	sessions, err := after.Sessions()
+	if err != nil {
+		t.Fatal(err)
+	}
+	state = ruleset.NewCountingState()
+	change = state.Renew(sessions, dualStackUpdate()).Change
+	if err := after.Replace(&change); err != nil {
+		t.Fatal(err)
+	}
+	requireEqualKernel(t, after, state)
+	for _, c := range clients {
+		entry, found, err := after.Remembered(c.Client, c.Share)
+		switch {
+		case err != nil || found != c.stays:
+			t.Errorf("%s of %s is remembered: %v, %v", c.Client, c.Endpoint, found, err)
+		case found && (entry.Endpoint != c.Endpoint || entry.Seconds < c.Seconds-10 || entry.Seconds > c.Seconds):
+			t.Errorf("remembered is %s, want %s", entry, c.Remembered)
+		}
+	}
+}
+
+// TestThereAreNoSessionsWithoutTables: nor an error.
+func TestThereAreNoSessionsWithoutTables(t *testing.T) {
+	sessions, err := openTables(t).Sessions()
+	if err != nil || len(sessions.Clients)+len(sessions.Shares) > 0 {
+		t.Errorf("%+v, %v", sessions, err)
 	}
 }

@@ -103,6 +103,9 @@ func (t *Tables) commit(change *ruleset.Change, prepare func() error) error {
 	if err := t.write(change.Add, unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE); err != nil {
 		return err
 	}
+	if err := t.writeRemembered(change.Remember); err != nil {
+		return err
+	}
 	for _, c := range change.DeleteChains {
 		t.batch.deleteChain(familyOf(c.IPv4), c.Chain.Name())
 	}
@@ -124,18 +127,26 @@ func (t *Tables) write(list []ruleset.Element, kind, flags uint16) error {
 					continue
 				}
 				w.write(e)
-				if len(t.batch.buf) < t.socket.sendLimit-2*maxAttribute {
-					continue
-				}
-				w.finish()
-				if err := t.flush(); err != nil {
+				if err := t.flushIfLong(&w); err != nil {
 					return err
 				}
-				t.begin()
 			}
 			w.finish()
 		}
 	}
+	return nil
+}
+
+// flushIfLong sends what there is where the socket would not take much more at once.
+func (t *Tables) flushIfLong(w *elements) error {
+	if len(t.batch.buf) < t.socket.sendLimit-2*maxAttribute {
+		return nil
+	}
+	w.finish()
+	if err := t.flush(); err != nil {
+		return err
+	}
+	t.begin()
 	return nil
 }
 

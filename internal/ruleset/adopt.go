@@ -57,6 +57,28 @@ func keysOf(elements []Element) iter.Seq[proxy.Key] {
 	}
 }
 
+// Sessions are what session affinity remembers in tables that are going to be replaced, and the elements of
+// AffinityShares there: the numbers by which it does.
+type Sessions struct {
+	Shares  []Element
+	Clients []Remembered
+}
+
+// Renew applies an update that holds everything there is to serve to a state without elements, for tables
+// that replace others. Clients keep their endpoints, as far as these still serve.
+func (s *State) Renew(old Sessions, update Update) Result {
+	s.shares.adopt(old.Shares)
+	result := s.Apply(update)
+	s.shares.hints, s.shares.taken = nil, nil
+	serving := s.servingByShare()
+	for _, client := range old.Clients {
+		if _, stays := serving[Forget{IPv4: client.Client.Is4(), Share: client.Share}][client.Endpoint]; stays {
+			result.Change.Remember = append(result.Change.Remember, client)
+		}
+	}
+	return result
+}
+
 // slotMap is a frontend in one of the two endpoint maps.
 type slotMap struct {
 	m   Map
@@ -111,22 +133,7 @@ func Diff(old, want []Element) Change {
 // computeForgotten returns the clients whose endpoint left while nobody looked: of the frontends
 // that had session affinity, the endpoints that are no longer theirs.
 func (s *State) computeForgotten(found []Element) []Forget {
-	serving := map[Forget]map[proxy.Endpoint]struct{}{}
-	for _, c := range s.services {
-		for i := range c.frontends {
-			f := &c.frontends[i]
-			if f.share == nil {
-				continue
-			}
-			at := Forget{IPv4: f.Addr.Is4(), Share: f.share.number}
-			if serving[at] == nil {
-				serving[at] = map[proxy.Endpoint]struct{}{}
-			}
-			for _, ep := range f.all() {
-				serving[at][ep] = struct{}{}
-			}
-		}
-	}
+	serving := s.servingByShare()
 	had := map[proxy.Key]Forget{}
 	var out []Forget
 	for _, e := range found {
@@ -150,4 +157,26 @@ func (s *State) computeForgotten(found []Element) []Forget {
 		}
 	}
 	return out
+}
+
+// servingByShare returns the endpoints of each number in AffinityShares, without which a client there would
+// be forgotten.
+func (s *State) servingByShare() map[Forget]map[proxy.Endpoint]struct{} {
+	serving := map[Forget]map[proxy.Endpoint]struct{}{}
+	for _, c := range s.services {
+		for i := range c.frontends {
+			f := &c.frontends[i]
+			if f.share == nil {
+				continue
+			}
+			at := Forget{IPv4: f.Addr.Is4(), Share: f.share.number}
+			if serving[at] == nil {
+				serving[at] = map[proxy.Endpoint]struct{}{}
+			}
+			for _, ep := range f.all() {
+				serving[at][ep] = struct{}{}
+			}
+		}
+	}
+	return serving
 }

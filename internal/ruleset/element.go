@@ -194,6 +194,8 @@ type Change struct {
 	DeleteChains []FamilyChain
 	// Forget are the clients to take out of session affinity once the rest is committed.
 	Forget []Forget
+	// Remember are the clients that session affinity knows from the tables which these replace.
+	Remember []Remembered
 	// UDP are the UDP frontends whose flows may lead to an endpoint that is no longer theirs, or
 	// past them, once the rest is committed.
 	UDP []Serving

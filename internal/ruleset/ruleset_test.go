@@ -402,6 +402,38 @@ func TestFrontendsShareTheirClientsByServicePort(t *testing.T) {
 	}
 }
 
+// TestRenewedTablesKnowTheClients: by the numbers they had, also where another Service comes first now; but not
+// to an endpoint that serves no more, nor for a frontend that is gone.
+func TestRenewedTablesKnowTheClients(t *testing.T) {
+	sticky := func(addr string, endpoints ...int) *proxy.Service {
+		return &proxy.Service{Frontends: []proxy.Frontend{{Key: key(addr, 80), Endpoints: pods(endpoints...), AffinitySeconds: 10}}}
+	}
+	update := func(services map[string]*proxy.Service) Update {
+		out := Update{Services: map[types.NamespacedName]*proxy.Service{}}
+		for of, service := range services {
+			out.Services[name(of)] = service
+		}
+		return out
+	}
+	before := NewState()
+	for i, of := range []string{"b", "c"} {
+		before.Apply(one(of, sticky(fmt.Sprintf("10.96.0.%d", i+2), 1, 2).Frontends...))
+	}
+	client := func(share uint32, pod int) Remembered {
+		return Remembered{Client: netip.MustParseAddr("10.244.9.9"), Share: share, Endpoint: pods(pod)[0], Seconds: 7}
+	}
+	old := Sessions{Shares: before.Elements(), Clients: []Remembered{client(1, 1), client(1, 2), client(2, 1), client(9, 1)}}
+
+	state := NewState()
+	change := state.Renew(old, update(map[string]*proxy.Service{"a": sticky("10.96.0.1", 1, 2), "b": sticky("10.96.0.2", 1, 3)})).Change
+	if want := []Remembered{client(1, 1)}; !slices.Equal(change.Remember, want) {
+		t.Errorf("remembered are %v, want %v", change.Remember, want)
+	}
+	if again := state.Apply(one("c", sticky("10.96.0.3", 1).Frontends...)).Change.Add; slices.ContainsFunc(again, func(e Element) bool { return e.Map == AffinityShares && e.Chain.N < 3 }) {
+		t.Errorf("a number is given again: %v", again)
+	}
+}
+
 func TestRangesThatOverlapAreWrittenOnce(t *testing.T) {
 	prefixes := func(list ...string) (out []netip.Prefix) {
 		for _, s := range list {

@@ -191,14 +191,21 @@ func TestConnectionsAreCounted(t *testing.T) {
 	}
 }
 
-// TestCountingIsTurnedOnAndOff restarts the agent with and without the flag: connections go on.
+// TestCountingIsTurnedOnAndOff restarts the agent with and without the flag, for which the tables are laid out
+// in two ways: connections go on, and session affinity leads the client to its pod.
 func TestCountingIsTurnedOnAndOff(t *testing.T) {
 	b := requireBed(t)
-	pods := b.pods(t, "toggled", 2)
-	service := b.serviceOf(t, "toggled", func(s *corev1.Service) { s.Spec.Type = corev1.ServiceTypeNodePort }, addresses(pods)...)
+	pods := b.pods(t, "toggled", 5)
+	service := b.serviceOf(t, "toggled", func(s *corev1.Service) {
+		s.Spec.Type, s.Spec.SessionAffinity = corev1.ServiceTypeNodePort, corev1.ServiceAffinityClientIP
+	}, addresses(pods)...)
 	address := net.JoinHostPort(b.node.IPv4.String(), fmt.Sprint(service.Spec.Ports[0].NodePort))
 	agent := b.startAgent(t)
 	connections := b.openConnections(t, address, 10)
+	first, err := b.client.Ask(t.Context(), "tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, args := range [][]string{{"--connection-counters"}, {}, {"--connection-counters"}} {
 		if err := agent.Stop(); err != nil {
 			t.Fatal(err)
@@ -209,8 +216,8 @@ func TestCountingIsTurnedOnAndOff(t *testing.T) {
 				t.Fatalf("with %q, connection %d did not go on: %v", args, i, err)
 			}
 		}
-		if _, err := b.client.Ask(t.Context(), "tcp", address); err != nil {
-			t.Fatal(err)
+		if who, err := b.client.Ask(t.Context(), "tcp", address); err != nil || who != first {
+			t.Errorf("with %q, %q answers (%v), before it was %q", args, who, err, first)
 		}
 		out, err := b.node.Output(t.Context(), agent.Path(), "agent", "connections")
 		if counting := len(args) > 0; counting != (err == nil) || !counting && !strings.Contains(err.Error()+out, "--connection-counters") {
