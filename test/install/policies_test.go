@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 
@@ -13,6 +14,9 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -23,6 +27,8 @@ import (
 const (
 	managerUser   = "system:serviceaccount:servicegroup-system:servicegroup-manager"
 	collectorUser = "system:serviceaccount:kube-system:generic-garbage-collector"
+	slicesUser    = "system:serviceaccount:kube-system:endpointslice-controller"
+	mirrorUser    = "system:serviceaccount:kube-system:endpointslicemirroring-controller"
 	// alice is an administrator, whom RBAC allows everything.
 	alice = "alice"
 )
@@ -37,7 +43,7 @@ func (c *cluster) as(t *testing.T, user string) client.Client {
 
 func (c *cluster) clientOf(t *testing.T, config *rest.Config) client.Client {
 	t.Helper()
-	out, err := client.New(config, client.Options{Scheme: c.Client.Scheme()})
+	out, err := client.New(config, client.Options{Scheme: c.Client.Scheme(), Mapper: c.Client.RESTMapper()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,8 +165,74 @@ func TestGeneratedObjectsAreTheManagers(t *testing.T) {
 	expect(t, "a Service of nobody's deleted", other.Delete(ctx, plain), "")
 }
 
+// TestNoWayAroundTheManager: the ways by which what is generated would get away from the policy.
+func TestNoWayAroundTheManager(t *testing.T) {
+	c := withPolicies(t)
+	ctx := t.Context()
+	manager, other := c.as(t, managerUser), c.as(t, alice)
+	const remedy = "change the ServiceGroup instead"
+	service, slice := generatedService("around"), generatedSlice("around")
+	must(t, "creating the Service", manager.Create(ctx, service))
+	must(t, "creating the slice", manager.Create(ctx, slice))
+	t.Cleanup(func() {
+		_ = manager.Delete(context.Background(), service)
+		_ = manager.Delete(context.Background(), slice)
+	})
+
+	const unlabelled = `{"metadata":{"labels":null}}`
+	merge := func(text string) client.Patch { return client.RawPatch(types.MergePatchType, []byte(text)) }
+	expect(t, "labels taken off by way of the status", other.Status().Patch(ctx, service.DeepCopy(), merge(unlabelled)), remedy)
+	expect(t, "owners put on by way of the status", other.Status().Patch(ctx, service.DeepCopy(),
+		merge(`{"metadata":{"ownerReferences":[{"apiVersion":"v1","kind":"Pod","name":"x","uid":"1"}]}}`)), remedy)
+	for of, object := range map[string]client.Object{"Service": service, "slice": slice} {
+		replaced := object.DeepCopyObject().(client.Object)
+		replaced.SetLabels(nil)
+		expect(t, "a "+of+" replaced by one without labels", other.Update(ctx, replaced), remedy)
+		expect(t, "a "+of+" without labels by a JSON patch", other.Patch(ctx, object.DeepCopyObject().(client.Object),
+			client.RawPatch(types.JSONPatchType, []byte(`[{"op":"remove","path":"/metadata/labels"}]`))), remedy)
+		applied := &unstructured.Unstructured{}
+		applied.SetGroupVersionKind(map[string]schema.GroupVersionKind{
+			"Service": corev1.SchemeGroupVersion.WithKind("Service"), "slice": discoveryv1.SchemeGroupVersion.WithKind("EndpointSlice"),
+		}[of])
+		applied.SetNamespace(object.GetNamespace())
+		applied.SetName(object.GetName())
+		labels := maps.Clone(object.GetLabels())
+		labels[v1alpha1.LabelServiceGroup] = "another"
+		applied.SetLabels(labels)
+		if of == "slice" {
+			must(t, "writing the slice", unstructured.SetNestedField(applied.Object, "IPv4", "addressType"))
+			must(t, "writing the slice", unstructured.SetNestedSlice(applied.Object, nil, "endpoints"))
+		}
+		expect(t, "a "+of+" of another ServiceGroup, applied with force", other.Apply(ctx,
+			client.ApplyConfigurationFromUnstructured(applied), client.FieldOwner("alice"), client.ForceOwnership), remedy)
+		expect(t, "every "+of+" deleted at once", other.DeleteAllOf(ctx, object.DeepCopyObject().(client.Object), client.InNamespace(metav1.NamespaceDefault),
+			client.MatchingLabels{v1alpha1.LabelServiceGroup: "around"}), remedy)
+	}
+
+	// A slice that says nothing of a ServiceGroup, and that the agents would read.
+	forged := generatedSlice("around")
+	forged.Name, forged.Labels = "forged", map[string]string{
+		discoveryv1.LabelServiceName: "around", v1alpha1.LabelServiceProxyName: v1alpha1.ServiceProxyName,
+	}
+	expect(t, "a slice for the agents", other.Create(ctx, forged.DeepCopy()), remedy)
+	expect(t, "a slice for the agents from anybody's Endpoints", c.as(t, mirrorUser).Create(ctx, forged.DeepCopy()), remedy)
+	expect(t, "a slice of a Service that has the label", c.as(t, slicesUser).Create(ctx, forged.DeepCopy(), client.DryRunAll), "")
+	expect(t, "a generated slice by Kubernetes' own controller", c.as(t, slicesUser).Delete(ctx, slice.DeepCopy()), remedy)
+	delete(forged.Labels, v1alpha1.LabelServiceProxyName)
+	expect(t, "a slice for other proxies", other.Create(ctx, forged), "")
+	t.Cleanup(func() { _ = c.Delete(context.Background(), forged) })
+	expect(t, "it becomes one for the agents", other.Patch(ctx, forged.DeepCopy(),
+		merge(`{"metadata":{"labels":{"service.kubernetes.io/service-proxy-name":"servicegroup"}}}`)), remedy)
+}
+
+// agent is the client of an agent, and what it is made from.
+type agent struct {
+	client.Client
+	config *rest.Config
+}
+
 // agentOn is the client of the agent whose pod is on a node; "" for a token of no pod.
-func (c *cluster) agentOn(t *testing.T, node string) client.Client {
+func (c *cluster) agentOn(t *testing.T, node string) agent {
 	t.Helper()
 	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: manifests.Namespace, Name: "servicegroup-agent"}}
 	request := &authenticationv1.TokenRequest{}
@@ -183,7 +255,7 @@ func (c *cluster) agentOn(t *testing.T, node string) client.Client {
 	must(t, "requesting a token", c.SubResource("token").Create(t.Context(), account, request))
 	config := rest.AnonymousClientConfig(c.Config)
 	config.BearerToken = request.Status.Token
-	return c.clientOf(t, config)
+	return agent{c.clientOf(t, config), config}
 }
 
 // TestAnAgentWritesItsOwnLease: no other node's, and no other Lease at all.
@@ -204,8 +276,26 @@ func TestAnAgentWritesItsOwnLease(t *testing.T) {
 	expect(t, "another node's Lease", two.Update(ctx, own.DeepCopy()), "is not of the node that the token of this agent is for: two")
 	expect(t, "another node's Lease created", one.Create(ctx, lease(v1alpha1.LeasePrefix+"two")), "token of this agent is for: one")
 	expect(t, "the manager's Lease", one.Create(ctx, lease("servicegroup-manager")), "token of this agent is for: one")
+	held := lease("servicegroup-manager")
+	must(t, "creating the manager's Lease", c.Create(ctx, held))
+	t.Cleanup(func() { _ = c.Delete(context.Background(), held) })
+	expect(t, "the manager's Lease taken over", one.Update(ctx, held.DeepCopy()), "token of this agent is for: one")
+	expect(t, "a Lease with a made-up name", one.Create(ctx, &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{
+		Namespace: manifests.Namespace, GenerateName: v1alpha1.LeasePrefix,
+	}}), "token of this agent is for: one")
+	// RBAC refuses what the policy does not look at.
+	expect(t, "its own Lease deleted", one.Delete(ctx, own.DeepCopy()), "cannot delete resource")
+	expect(t, "its own Lease patched", one.Patch(ctx, own.DeepCopy(), client.RawPatch(types.MergePatchType, []byte(`{}`))), "cannot patch resource")
+	elsewhere := lease(v1alpha1.LeasePrefix + "one")
+	elsewhere.Namespace = metav1.NamespaceDefault
+	expect(t, "a Lease in another namespace", one.Create(ctx, elsewhere), "cannot create resource")
+	config := rest.CopyConfig(one.config)
+	config.Impersonate = rest.ImpersonationConfig{
+		UserName: "system:serviceaccount:servicegroup-system:servicegroup-agent", Extra: map[string][]string{"authentication.kubernetes.io/node-name": {"two"}},
+	}
+	expect(t, "another node's Lease by a token that says so itself", c.clientOf(t, config).Create(ctx, lease(v1alpha1.LeasePrefix+"two")), "cannot impersonate")
 	expect(t, "a Lease by a token of no pod", nobody.Create(ctx, lease(v1alpha1.LeasePrefix+"two")), "it is for none")
-	expect(t, "the manager's Lease by the manager", c.as(t, managerUser).Create(ctx, lease("servicegroup-manager"), client.DryRunAll), "")
+	expect(t, "the manager's Lease by the manager", c.as(t, managerUser).Update(ctx, held), "")
 }
 
 // TestTheCRDIsNotDowngraded: the same revision and a newer one are fine.
