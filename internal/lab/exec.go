@@ -16,15 +16,17 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/cri-streaming/pkg/streaming/portforward"
 	"k8s.io/cri-streaming/pkg/streaming/remotecommand"
 	utilexec "k8s.io/utils/exec"
 )
 
-// AgentContainer is the container of an agent's Pod, and agentProgramPath what its program is called
-// there.
+// AgentContainer and ManagerContainer are the containers of their Pods, and programPath what their program is
+// called there.
 const (
 	AgentContainer   = "agent"
-	agentProgramPath = "/servicegroup"
+	ManagerContainer = "manager"
+	programPath      = "/servicegroup"
 	kubeletPort      = 10250
 )
 
@@ -84,9 +86,9 @@ func (l *Lab) agentPodObject(ctx context.Context, node *Node) (*corev1.Pod, erro
 	}, nil
 }
 
-// serveKubelet answers what the API server asks of a kubelet for exec and logs, for every agent's Pod
-// on the node, whoever made it: a command runs in the node's network namespace, as in a Pod with the
-// host's network.
+// serveKubelet answers what the API server asks of a kubelet for exec, logs and ports, for every Pod of an
+// agent or of the manager on the node, whoever made it. What answers is the node's agent, and the manager that
+// runs on the fabric; a command runs in the node's network namespace, as in a Pod with the host's network.
 func (l *Lab) serveKubelet(node *Node) error {
 	certificate, err := tls.LoadX509KeyPair(l.ControlPlane.path("apiserver.crt"), l.ControlPlane.path("apiserver.key"))
 	if err != nil {
@@ -107,13 +109,22 @@ func (l *Lab) serveKubelet(node *Node) error {
 			r.URL.Query()["command"], options, time.Minute, startBound, remotecommand.SupportedStreamingProtocols)
 	})
 	routes.HandleFunc("GET /containerLogs/{namespace}/{pod}/{container}", func(w http.ResponseWriter, r *http.Request) {
-		agent, err := l.runningAgent(node, r.PathValue("container"))
+		process, _, err := l.running(node, r.PathValue("container"))
 		if err == nil {
-			err = writeLog(w, agent.LogPath, r.URL.Query().Get("tailLines"))
+			err = writeLog(w, process.LogPath, r.URL.Query().Get("tailLines"))
 		}
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 		}
+	})
+	routes.HandleFunc("/portForward/{namespace}/{pod}", func(w http.ResponseWriter, r *http.Request) {
+		options, err := portforward.NewV4Options(r)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		portforward.ServePortForward(w, r, &forwarder{lab: l, node: node, namespace: r.PathValue("namespace")}, r.PathValue("pod"), "",
+			options, time.Minute, startBound, portforward.SupportedProtocols)
 	})
 	server := &http.Server{
 		Handler: routes, ReadHeaderTimeout: time.Minute,
@@ -127,18 +138,24 @@ func (l *Lab) serveKubelet(node *Node) error {
 	return nil
 }
 
-func (l *Lab) runningAgent(node *Node, container string) (*Process, error) {
-	if container != AgentContainer {
-		return nil, fmt.Errorf("container %s does not run here", container)
-	}
+// running is the process that stands for a container on the node, and where it runs.
+func (l *Lab) running(node *Node, container string) (*Process, *Host, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	agent := l.agents[node.Name]
+	process, host := l.agents[node.Name], node.Host
+	if container == ManagerContainer {
+		process, host = l.manager, l.Network.Fabric
+	} else if container != AgentContainer {
+		return nil, nil, fmt.Errorf("container %s does not run here", container)
+	}
+	if process == nil {
+		return nil, nil, fmt.Errorf("container not found (%q)", container)
+	}
 	select {
-	case <-agent.Ended():
-		return nil, fmt.Errorf("container not found (%q)", AgentContainer)
+	case <-process.Ended():
+		return nil, nil, fmt.Errorf("container not found (%q)", container)
 	default:
-		return agent, nil
+		return process, host, nil
 	}
 }
 
@@ -174,14 +191,14 @@ type execer struct {
 
 // ExecInContainer implements remotecommand.Executor.
 func (e *execer) ExecInContainer(ctx context.Context, _, _, container string, command []string, in io.Reader, out, errOut io.WriteCloser, _ bool, _ <-chan remotecommand.TerminalSize, _ time.Duration) error {
-	agent, err := e.lab.runningAgent(e.node, container)
+	process, host, err := e.lab.running(e.node, container)
 	if err != nil {
 		return err
 	}
-	if len(command) == 0 || command[0] != agentProgramPath {
+	if len(command) == 0 || command[0] != programPath {
 		return fmt.Errorf("exec: %q: executable file not found", command)
 	}
-	cmd := exec.CommandContext(ctx, agent.Path(), command[1:]...)
+	cmd := exec.CommandContext(ctx, process.Path(), command[1:]...)
 	cmd.Stdin = in
 	// Not a nil that is no nil: a stream that was not asked for goes nowhere.
 	if out != nil {
@@ -190,7 +207,7 @@ func (e *execer) ExecInContainer(ctx context.Context, _, _, container string, co
 	if errOut != nil {
 		cmd.Stderr = errOut
 	}
-	if err := e.node.Start(cmd); err != nil {
+	if err := host.Start(cmd); err != nil {
 		return err
 	}
 	err = cmd.Wait()
@@ -199,4 +216,33 @@ func (e *execer) ExecInContainer(ctx context.Context, _, _, container string, co
 		return utilexec.CodeExitError{Err: err, Code: exit.ExitCode()}
 	}
 	return err
+}
+
+// forwarder reaches the ports of the Pods of a node.
+type forwarder struct {
+	lab       *Lab
+	node      *Node
+	namespace string
+}
+
+// PortForward implements portforward.PortForwarder.
+func (f *forwarder) PortForward(ctx context.Context, pod, _ string, port int32, stream io.ReadWriteCloser) error {
+	object, err := f.lab.Kubernetes.CoreV1().Pods(f.namespace).Get(ctx, pod, metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	_, host, err := f.lab.running(f.node, object.Spec.Containers[0].Name)
+	if err != nil {
+		return err
+	}
+	conn, err := host.Dial(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", port))
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	// As soon as one side has ended, the other one is of no use.
+	ended := make(chan error, 2)
+	go func() { _, err := io.Copy(conn, stream); ended <- err }()
+	go func() { _, err := io.Copy(stream, conn); ended <- err }()
+	return <-ended
 }

@@ -29,6 +29,7 @@ type Lab struct {
 	kubelets *kubelets // nil unless asked for
 
 	agents         map[string]*Process // by the name of their node
+	manager        *Process            // the last one started
 	kubeletServers []*http.Server
 }
 
@@ -149,7 +150,14 @@ func (l *Lab) StartManager(ctx context.Context, args ...string) (*Process, error
 		return nil, err
 	}
 	manager.args = append(manager.args, args...)
-	return l.ControlPlane.run(ctx, manager)
+	process, err := l.ControlPlane.run(ctx, manager)
+	if err != nil {
+		return nil, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.manager = process
+	return process, nil
 }
 
 // StartAgent starts the project's agent on the node, with these arguments besides the lab's, and

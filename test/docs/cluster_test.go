@@ -3,12 +3,14 @@ package docs
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -35,7 +37,7 @@ var theCluster = sync.OnceValues(func() (*cluster, error) {
 		Nodes:               2,
 		Manager:             true, Agents: true,
 		ControllerManager: true, Kubelets: true,
-		ManagerArgs: []string{"--leader-elect", "--leader-elect-namespace=servicegroup-system"},
+		ManagerArgs: []string{"--leader-elect", "--leader-elect-namespace=servicegroup-system", "--pprof-bind-address=127.0.0.1:6060"},
 		AgentArgs:   []string{"--connection-counters"},
 	})
 	if err != nil {
@@ -57,11 +59,30 @@ var theCluster = sync.OnceValues(func() (*cluster, error) {
 	if c.base, err = c.environment(); err != nil {
 		return nil, err
 	}
-	// The programs run already; these are the objects that an installation has besides.
-	_, err = c.bash(context.Background(), shell{host: l.Network.Fabric, dir: c.root, env: c.base},
-		"kubectl apply --server-side --force-conflicts -k config/default")
-	return c, err
+	return c, c.install(context.Background())
 })
+
+// install applies the objects that an installation has besides the programs, which run already.
+func (c *cluster) install(ctx context.Context) error {
+	_, err := c.bash(ctx, shell{host: c.Network.Fabric, dir: c.root, env: c.base}, "kubectl apply --server-side --force-conflicts -k config/default && "+
+		"kubectl wait --for=condition=Established crd/servicegroups.net.servicegroup.dev")
+	return err
+}
+
+// installAgain does so after somebody removed it, and starts the manager anew.
+func (c *cluster) installAgain(ctx context.Context) error {
+	for _, process := range c.ControlPlane.Processes() {
+		if process.Name == "manager" {
+			_ = process.Signal(syscall.SIGTERM) // it may have ended already
+			<-process.Ended()
+		}
+	}
+	if err := c.install(ctx); err != nil {
+		return err
+	}
+	_, err := c.StartManager(ctx)
+	return err
+}
 
 // environment is what a reader's shell finds programs by. Some have stand-ins in testdata/bin.
 func (c *cluster) environment() ([]string, error) {
@@ -69,15 +90,16 @@ func (c *cluster) environment() ([]string, error) {
 		filepath.Join(c.root, "test", "docs", "testdata", "bin"), filepath.Join(c.root, "bin"),
 		os.Getenv("KUBEBUILDER_ASSETS"), filepath.Join(c.root, "bin", "k8s"), os.Getenv("PATH"), "/usr/sbin", "/sbin",
 	}, ":")
-	makePath, err := exec.LookPath("make")
-	if err != nil {
+	makePath, makeErr := exec.LookPath("make")
+	goPath, goErr := exec.LookPath("go")
+	if err := errors.Join(makeErr, goErr); err != nil {
 		return nil, err
 	}
 	kubectl, err := c.ControlPlane.Kubectl(context.Background())
 	if err != nil {
 		return nil, err
 	}
-	return append(kubectl.Env, "PATH="+path, "ROOT="+c.root, "REAL_MAKE="+makePath, "REAL_KUBECTL="+kubectl.Path,
+	return append(kubectl.Env, "PATH="+path, "ROOT="+c.root, "REAL_MAKE="+makePath, "REAL_GO="+goPath, "REAL_KUBECTL="+kubectl.Path,
 		"GOFLAGS=-trimpath", "CGO_ENABLED=0"), nil
 }
 
@@ -88,12 +110,17 @@ type shell struct {
 	env  []string
 }
 
+func (in shell) command(ctx context.Context, script string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, "bash", "-euo", "pipefail", "-c", script)
+	cmd.Dir, cmd.Env = in.dir, in.env
+	return cmd
+}
+
 // bash runs a script and returns what it prints.
 func (c *cluster) bash(ctx context.Context, in shell, script string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, bound)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "bash", "-euo", "pipefail", "-c", script)
-	cmd.Dir, cmd.Env = in.dir, in.env
+	cmd := in.command(ctx, script)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := in.host.Start(cmd); err != nil {

@@ -30,7 +30,12 @@ type page struct {
 	links   []span
 	anchors []string
 	needs   []string // manifests that the reader has applied already
+	// meanwhile is what happens while a command waits to be interrupted.
+	meanwhile event
 }
+
+// event is a script that is run on a host.
+type event struct{ host, script string }
 
 // block is a code block. Without a fence, its language is empty.
 type block struct {
@@ -46,7 +51,10 @@ type span struct {
 	text string
 }
 
-var needsComment = regexp.MustCompile(`(?m)^<!-- needs: (.*) -->$`)
+var (
+	needsComment     = regexp.MustCompile(`(?m)^<!-- needs: (.*) -->$`)
+	meanwhileComment = regexp.MustCompile(`(?m)^<!-- meanwhile on (\w+): (.*) -->$`)
+)
 
 // readPages reads all pages once.
 var readPages = sync.OnceValues(func() ([]page, error) {
@@ -91,6 +99,9 @@ func parsePage(path string, source []byte) page {
 	p := page{path: path}
 	for _, found := range needsComment.FindAllSubmatch(source, -1) {
 		p.needs = append(p.needs, strings.Fields(string(found[1]))...)
+	}
+	if found := meanwhileComment.FindSubmatch(source); found != nil {
+		p.meanwhile = event{host: string(found[1]), script: string(found[2])}
 	}
 	line := 1
 	document := goldmark.New(goldmark.WithExtensions(extension.GFM)).Parser().Parse(text.NewReader(source))

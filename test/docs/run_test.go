@@ -48,11 +48,33 @@ func (c *cluster) read(t *testing.T, p page) int {
 		r.must(t, "kubectl apply -f "+file)
 	}
 	for _, b := range runnable {
-		if err := r.run(t.Context(), b); err != nil {
+		if err := r.runWhereItSays(t, p, b); err != nil {
 			t.Errorf("%s:%d: %v", p.path, b.line, err)
 		}
 	}
 	return len(runnable)
+}
+
+// runWhereItSays runs a block as the marks behind its language say.
+func (r *reader) runWhereItSays(t *testing.T, p page, b block) error {
+	m, err := b.marks()
+	if err != nil {
+		return err
+	}
+	in := r.shell
+	if m.host != "" {
+		if in.host = r.hosts[m.host]; in.host == nil {
+			return fmt.Errorf("there is no host %s", m.host)
+		}
+	}
+	if m.endless {
+		return r.runEndless(t.Context(), in, b, p.meanwhile)
+	}
+	err = r.run(t.Context(), in, b)
+	if m.removes {
+		err = errors.Join(err, r.installAgain(t.Context()))
+	}
+	return err
 }
 
 func (c *cluster) newReader(t *testing.T, p page) *reader {
@@ -89,13 +111,7 @@ func (r *reader) must(t *testing.T, script string) {
 	}
 }
 
-func (r *reader) run(ctx context.Context, b block) error {
-	in := r.shell
-	if name, ok := strings.CutPrefix(b.note, "on "); ok {
-		if in.host = r.hosts[name]; in.host == nil {
-			return fmt.Errorf("there is no host %s", name)
-		}
-	}
+func (r *reader) run(ctx context.Context, in shell, b block) error {
 	if b.language == "sh" {
 		_, err := r.bash(ctx, in, b.text)
 		return err
