@@ -76,6 +76,7 @@ func TestWalk(t *testing.T) {
 		{"a pod", same, both, packet("10.244.9.9", vip), Sent, "no: the endpoint sees the client's address", 2},
 		{"from outside to the virtual IP", same, both, packet("192.0.2.1", vip), Sent, "yes: the client is outside the pods' ranges", 2},
 		{"an endpoint itself", same, both, packet("10.244.1.1", vip), Sent, "for 10.244.1.1:8080 only: the endpoint is the client itself (hairpin)", 2},
+		{"an endpoint that connects to a NodePort", same, both, packet("10.244.1.1", nodePort), Sent, "for 10.244.1.1:8080: the endpoint is the client itself (hairpin); for 10.244.2.1:8080: the endpoint may be", 2},
 		{"a NodePort", same, both, packet("192.0.2.1", nodePort), Sent, "must answer through this one", 2},
 		{"policy Local from outside", local, both, packet("192.0.2.1", nodePort), Sent, "endpoints on this node only", 1},
 		{"policy Local from a pod", local, both, packet("10.244.9.9", nodePort), Sent, "does not bind pods", 2},

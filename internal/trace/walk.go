@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/servicegroup-dev/servicegroup/internal/proxy"
 	"github.com/servicegroup-dev/servicegroup/internal/ruleset"
@@ -256,20 +257,37 @@ func (w *walker) masqueraded(ep proxy.Endpoint) string {
 
 // masqueradeFinding says it for all choices together, or for those it is true of.
 func masqueradeFinding(choices []Choice) string {
-	reasons := map[string]int{}
+	seeing := map[string][]proxy.Endpoint{}
+	var reasons []string
 	for _, c := range choices {
-		reasons[c.Masqueraded]++
-	}
-	if len(reasons) == 1 {
-		if reason := choices[0].Masqueraded; reason != "" {
-			return "yes: " + reason
+		if seeing[c.Masqueraded] == nil {
+			reasons = append(reasons, c.Masqueraded)
 		}
+		seeing[c.Masqueraded] = append(seeing[c.Masqueraded], c.Endpoint)
+	}
+	switch {
+	case len(reasons) == 1 && reasons[0] == "":
 		return "no: the endpoint sees the client's address"
+	case len(reasons) == 1:
+		return "yes: " + reasons[0]
 	}
-	for _, c := range choices {
-		if c.Masqueraded != "" {
-			return fmt.Sprintf("for %s only: %s", c.Endpoint, c.Masqueraded)
+	only := ""
+	if seeing[""] != nil {
+		only = " only"
+	}
+	var parts []string
+	for _, reason := range reasons {
+		if reason != "" {
+			parts = append(parts, fmt.Sprintf("for %s%s: %s", someOf(seeing[reason]), only, reason))
 		}
 	}
-	return ""
+	return strings.Join(parts, "; ")
+}
+
+// someOf is one endpoint, or how many they are.
+func someOf(endpoints []proxy.Endpoint) string {
+	if len(endpoints) == 1 {
+		return endpoints[0].String()
+	}
+	return fmt.Sprintf("%d endpoints", len(endpoints))
 }
