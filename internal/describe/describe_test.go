@@ -69,6 +69,31 @@ func TestStatusText(t *testing.T) {
 	requireGolden(t, "explain-external.txt", explanation.Text(false, Narrow))
 }
 
+// TestExplainTheSecondFamily: a pod's first address is not the one that is served where the entry point has the
+// other family.
+func TestExplainTheSecondFamily(t *testing.T) {
+	w := newWorld()
+	pod := w.pod("web-1", "web", "node1", "10.244.1.2", true, "http")
+	pod.Status.PodIPs = append(pod.Status.PodIPs, corev1.PodIP{IP: "fd00:10:244:1::2"})
+	w.Service.Spec.IPFamilies = []corev1.IPFamily{corev1.IPv6Protocol}
+	for want, written := range map[string][]discoveryv1.Endpoint{
+		"": {endpoint("web-1", "node1", "fd00:10:244:1::2", Ready)},
+		"its EndpointSlice still says: not ready":                  {endpoint("web-1", "node1", "fd00:10:244:1::2", NotReady)},
+		"the manager has not written it into an EndpointSlice yet": nil,
+	} {
+		w.Slices = nil
+		w.slice("web", "http", 8080, written...)
+		w.Slices[0].AddressType = discoveryv1.AddressTypeIPv6
+		explanation, err := Explain(&w.Observed, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := explanation.Groups[0].Pods[0]; got.Lag != want || !got.In {
+			t.Errorf("in %t, lag %q, want %q", got.In, got.Lag, want)
+		}
+	}
+}
+
 func TestExplainText(t *testing.T) {
 	w := populated()
 	for name, pod := range map[string]string{"explain.txt": "", "explain-pod.txt": "db-1", "explain-port.txt": "api-2"} {

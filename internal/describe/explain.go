@@ -193,7 +193,7 @@ func (x *explainer) explainPod(pod *corev1.Pod, standing plan.Standing, written 
 	publish := x.service.Spec.PublishNotReadyAddresses
 	e.In = standing == plan.Serving || publish && (standing == plan.NotReady || standing == plan.Terminating)
 	if x.observed.Service != nil {
-		e.Lag = lagOf(&e, written)
+		e.Lag = lagOf(e.In, pod, written)
 	}
 	if missing > 0 && missing == len(e.Ports) {
 		e.In = false // an endpoint without a port
@@ -213,19 +213,27 @@ func explainPort(pod *corev1.Pod, port *v1alpha1.Port, target intstr.IntOrString
 	return out
 }
 
-// lagOf compares what should be written with what is.
-func lagOf(e *PodExplanation, written []Endpoint) string {
-	if e.Address == "" {
+// lagOf compares what should be written of a pod's addresses, whichever of them the entry point has the family
+// of, with what is.
+func lagOf(in bool, pod *corev1.Pod, written []Endpoint) string {
+	if len(pod.Status.PodIPs) == 0 {
 		return ""
 	}
-	at := slices.IndexFunc(written, func(ep Endpoint) bool { return ep.Address == e.Address })
-	switch {
-	case e.In && at < 0:
+	found := false
+	for _, ep := range written {
+		if !slices.Contains(pod.Status.PodIPs, corev1.PodIP{IP: ep.Address}) {
+			continue
+		}
+		found = true
+		switch {
+		case in && ep.State != Ready:
+			return "its EndpointSlice still says: " + string(ep.State)
+		case !in && ep.State == Ready:
+			return "its EndpointSlice still says: ready"
+		}
+	}
+	if in && !found {
 		return "the manager has not written it into an EndpointSlice yet"
-	case e.In && written[at].State != Ready:
-		return "its EndpointSlice still says: " + string(written[at].State)
-	case !e.In && at >= 0 && written[at].State == Ready:
-		return "its EndpointSlice still says: ready"
 	}
 	return ""
 }
