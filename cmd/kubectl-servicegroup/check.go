@@ -105,7 +105,9 @@ func (c *cluster) inspect(ctx context.Context) (*describe.Installation, error) {
 		return nil, c.complain("listing nodes", err)
 	}
 	for i := range nodes.Items {
-		in.Nodes = append(in.Nodes, nodes.Items[i].Name)
+		if describe.WantsAgent(&nodes.Items[i]) {
+			in.Nodes = append(in.Nodes, nodes.Items[i].Name)
+		}
 	}
 	if in.Schema, err = c.schemaRevision(ctx); err != nil {
 		in.Unread = append(in.Unread, "the CRD: "+err.Error())

@@ -94,6 +94,19 @@ func TestExplainTheSecondFamily(t *testing.T) {
 	}
 }
 
+// TestOnlyLinuxHasAgents: a node of another system is not missed.
+func TestOnlyLinuxHasAgents(t *testing.T) {
+	w := populated()
+	w.Nodes["windows1"] = &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "windows1", Labels: map[string]string{corev1.LabelOSStable: "windows"}}}
+	if silent := StatusOf(&w.Observed).Agents.Silent; len(silent) > 0 {
+		t.Errorf("silent: %q", silent)
+	}
+	w.Nodes["linux3"] = &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "linux3", Labels: map[string]string{corev1.LabelOSStable: "linux"}}}
+	if silent := StatusOf(&w.Observed).Agents.Silent; !slices.Equal(silent, []string{"linux3"}) {
+		t.Errorf("silent: %q", silent)
+	}
+}
+
 func TestExplainText(t *testing.T) {
 	w := populated()
 	for name, pod := range map[string]string{"explain.txt": "", "explain-pod.txt": "db-1", "explain-port.txt": "api-2"} {

@@ -216,8 +216,8 @@ func agentStatus(o *Observed) *AgentStatus {
 			status.Behind = append(status.Behind, report.Node)
 		}
 	}
-	for name := range o.Nodes {
-		if !reporting[name] {
+	for name, node := range o.Nodes {
+		if !reporting[name] && WantsAgent(node) {
 			status.Silent = append(status.Silent, name)
 		}
 	}
@@ -225,6 +225,12 @@ func agentStatus(o *Observed) *AgentStatus {
 		slices.Sort(names)
 	}
 	return status
+}
+
+// WantsAgent says whether a node is to have an agent: one with Linux is, and one that does not say what it has.
+func WantsAgent(node *corev1.Node) bool {
+	system, known := node.Labels[corev1.LabelOSStable]
+	return !known || system == "linux"
 }
 
 // problemsOf are the conditions that are not True, and what no condition says.
