@@ -243,7 +243,7 @@ func findPort(service *corev1.Service, text, protocol string) (port corev1.Servi
 			if byNodePort {
 				number = p.NodePort
 			}
-			if (text == fmt.Sprint(number) || text == p.Name && text != "") && (protocol == "" || strings.EqualFold(protocol, string(p.Protocol))) {
+			if (number != 0 && text == fmt.Sprint(number) || text == p.Name && text != "") && (protocol == "" || strings.EqualFold(protocol, string(p.Protocol))) {
 				return p, byNodePort, nil
 			}
 		}

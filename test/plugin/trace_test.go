@@ -19,13 +19,6 @@ func TestTrace(t *testing.T) {
 		fmt.Sprintf("192.168.100.2:%d tcp  (NodePort of http 80/TCP)", s.nodePort), "outside the cluster", "yes: ", "Kernel of node2: agrees")
 	s.says(t, []string{"trace", fmt.Sprintf("shop:%d", s.nodePort), "--from", "node/node1", "-o", "json"}, `"kind": "Trace"`, `"agrees": true`)
 	s.says(t, []string{"trace", "shop:80", "--from", s.web[0].IPv4.String()}, "the endpoint is the client itself (hairpin)")
-	s.complains(t, 1, []string{"trace", "shop:81", "--from", "visitor"}, "ServiceGroup shop has no port 81; it has http 80/TCP, rpc 9000/TCP")
-	s.complains(t, 1, []string{"trace", "shop:80", "--from", "visitors"}, "there is no pod visitors in namespace store; did you mean visitor?")
-	s.complains(t, 1, []string{"trace", "shop:80", "--from", "visitor", "--node", "node9"}, "there is no node node9; did you mean node1 or node2?")
-	s.complains(t, 2, []string{"trace", "shop", "--from", "visitor"}, "shop: name a ServiceGroup and a port, such as web:80")
-	s.complains(t, 2, []string{"trace", "shop:80"}, "say who connects with --from")
-	s.complains(t, 2, []string{"trace", "shop:80", "--from", "svc/shop"}, "--from svc/shop: give an address, the name of a pod, or node/NAME")
-	s.complains(t, 2, []string{"trace", "shop:80", "--from", "visitor", "--protocol", "icmp"}, "--protocol icmp: give tcp, udp or sctp")
 }
 
 // TestTraceShowsThatTheKernelDiffers takes an endpoint out of the kernel again and again: the agent puts
