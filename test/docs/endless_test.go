@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os/exec"
 	"sync"
 	"syscall"
 	"time"
@@ -35,8 +36,12 @@ func (r *reader) runEndless(ctx context.Context, in shell, b block, meanwhile ev
 		return errors.Join(said, fmt.Errorf("it had ended: %w\n%s", err, out))
 	}
 	select {
-	case <-ended: // by the signal
-		return said
+	case err := <-ended:
+		var exit *exec.ExitError
+		if errors.As(err, &exit) { // by the signal
+			err = nil
+		}
+		return errors.Join(said, err)
 	case <-ctx.Done():
 		return errors.Join(said, fmt.Errorf("an interrupt does not end %s", talk[0].command))
 	}
