@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 
@@ -51,6 +52,8 @@ type Agent struct {
 	failures int
 	node     proxy.Node
 	ranges   ruleset.Ranges
+	// object is the Node as it was when it last had addresses.
+	object *corev1.Node
 	// nodePorts says which addresses of the node answer on NodePorts.
 	nodePorts nodePorts
 	// disputed are the conflicts that were logged, so that each is logged once.
@@ -276,6 +279,12 @@ func (a *Agent) lookAtNode() (bool, error) {
 		return false, fmt.Errorf("reading the node: %w", err)
 	}
 	a.health.setNode(object)
+	// A node that is registered anew, or whose kubelet has lost its cloud, still has its addresses: giving up its
+	// NodePorts meanwhile would only refuse connections.
+	if a.object == nil || object != nil && len(object.Status.Addresses) > 0 {
+		a.object = object
+	}
+	object = a.object
 	local, err := localAddresses()
 	if err != nil {
 		return false, err

@@ -3,7 +3,9 @@ package node
 import (
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/go-logr/logr/funcr"
@@ -102,32 +104,54 @@ func TestIgnoredEndpointsAreCountedAndLoggedOnce(t *testing.T) {
 	}
 }
 
-// TestStraySlicesCountOnceTheyStay: slices and their Service come and go one after the other.
+// TestStraySlicesCountOnceTheyStay: slices and their Service come and go one after the other. Time passes only where
+// it is said to.
 func TestStraySlicesCountOnceTheyStay(t *testing.T) {
+	synctest.Test(t, testStraySlices)
+}
+
+func testStraySlices(t *testing.T) {
 	b := newIgnoredBed(t)
 	name := types.NamespacedName{Namespace: "default", Name: "web"}
 	stray := []proxy.Ignored{{Address: "10.244.0.66", Reason: proxy.NotOurService}}
-	expect := func(what, counted string, lines int) {
+	var marked atomic.Int32
+	b.mark = func(names ...types.NamespacedName) { marked.Add(int32(len(names))) }
+	pass := func(d time.Duration) {
+		time.Sleep(d)
+		synctest.Wait()
+	}
+	expect := func(what, counted string, lines, looks int) {
 		t.Helper()
-		if got := b.counted(t); got != counted || len(b.lines) != lines {
-			t.Errorf("%s: counted %q and logged %q, want %q and %d lines", what, got, b.lines, counted, lines)
+		if got := b.counted(t); got != counted || len(b.lines) != lines || int(marked.Load()) != looks {
+			t.Errorf("%s: counted %q, logged %q and looked again %d times, want %q, %d lines and %d times",
+				what, got, b.lines, marked.Load(), counted, lines, looks)
 		}
 	}
 	b.noteStrays(name, stray)
-	expect("at first", "", 0)
+	expect("at first", "", 0, 0)
+	pass(strayPause - time.Millisecond)
+	b.noteStrays(name, stray)
+	expect("when they change before the time", "", 0, 0)
 	b.note(name, nil)
-	expect("when the Service came", "", 0)
+	pass(time.Millisecond)
+	expect("when the Service came", "", 0, 1)
+
 	b.noteStrays(name, stray)
+	expect("when the Service went", "", 0, 1)
 	b.noteStrays(name, nil)
-	expect("when the slices went", "", 0)
+	pass(strayPause)
+	expect("when the slices went, too", "", 0, 2)
+
 	b.noteStrays(name, stray)
-	b.since[name] = time.Now().Add(-strayPause)
+	pass(strayPause)
+	expect("when it is time to look again", "", 0, 3)
 	b.noteStrays(name, stray)
-	expect("after a while", "service=1", 1)
+	expect("after a while", "service=1", 1, 3)
 	b.noteStrays(name, stray)
-	expect("at the next change", "service=1", 1)
+	pass(2 * strayPause)
+	expect("at the next change", "service=1", 1, 3)
 	b.noteStrays(name, nil)
-	expect("when they went after all", "", 1)
+	expect("when they went after all", "", 1, 3)
 	if len(b.of)+len(b.since) > 0 {
 		t.Errorf("kept: %v, %v", b.of, b.since)
 	}

@@ -32,6 +32,53 @@ func TestTheNodeMayChange(t *testing.T) {
 	b.awaitEndpoints(t, b.node.IPv4.String(), nil)
 }
 
+// TestTheNodeMayBeAway: while the Node is registered anew, or says no addresses, its NodePorts are served.
+func TestTheNodeMayBeAway(t *testing.T) {
+	b := requireBed(t)
+	endpoints, others := []netip.Addr{netip.MustParseAddr("10.244.200.1")}, []netip.Addr{netip.MustParseAddr("10.244.200.2")}
+	b.serviceOf(t, "stays", func(s *corev1.Service) { s.Spec.Type = corev1.ServiceTypeNodePort }, endpoints...)
+	b.startAgent(t)
+	b.awaitEndpoints(t, b.node.IPv4.String(), endpoints)
+	const syncs = `servicegroup_agent_sync_duration_seconds_count{kind="change"}`
+	nodes := b.Kubernetes.CoreV1().Nodes()
+	before, err := nodes.Get(t.Context(), b.node.Name, getOptions)
+	if err != nil {
+		t.Fatal(err)
+	}
+	restore := func() {
+		after := before.DeepCopy()
+		after.ResourceVersion, after.UID = "", ""
+		if _, err := nodes.Create(context.Background(), after, metav1.CreateOptions{}); err != nil {
+			return // it is there
+		}
+		if _, err := nodes.UpdateStatus(context.Background(), after, metav1.UpdateOptions{}); err != nil {
+			t.Error(err)
+		}
+	}
+	t.Cleanup(restore)
+	count := b.metric(t, syncs)
+	if err := nodes.Delete(t.Context(), b.node.Name, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the agent sees that the Node is gone", func() error {
+		if b.metric(t, syncs) == count {
+			return fmt.Errorf("still %v syncs", count)
+		}
+		return nil
+	})
+	b.setEndpoints(t, "stays", others...)
+	b.awaitEndpoints(t, b.node.IPv4.String(), others)
+	restore()
+	b.setEndpoints(t, "stays", endpoints...)
+	b.awaitEndpoints(t, b.node.IPv4.String(), endpoints)
+	if before := b.setNodeAddress(t, "192.0.2.79"); before != b.node.IPv4.String() {
+		t.Errorf("the Node had %s as its address", before)
+	}
+	t.Cleanup(func() { b.setNodeAddress(t, b.node.IPv4.String()) })
+	b.awaitEndpoints(t, "192.0.2.79", endpoints)
+	b.awaitEndpoints(t, b.node.IPv4.String(), nil)
+}
+
 // TestTheRangesMayChange gives the cluster another range of Services and the node another range of pods
 // while the agent runs.
 func TestTheRangesMayChange(t *testing.T) {

@@ -33,20 +33,22 @@ func TestConnectionsSpreadEvenly(t *testing.T) {
 	}
 	b.serve(t, newService(names...))
 	const connections = 2000
-	network, address := b.target("vip:80/tcp", true)
-	tally := b.hosts["asker1"].Tally(context.Background(), network, address, connections)
-	if tally.Failed > 0 {
-		t.Fatalf("%d of %d connections failed: %v", tally.Failed, connections, tally.Errors)
-	}
-	expected := float64(connections) / float64(len(names))
-	var chiSquare float64
-	for _, name := range names {
-		difference := float64(tally.Answers[name]) - expected
-		chiSquare += difference * difference / expected
-	}
-	// Five endpoints leave four degrees of freedom; an even spread exceeds 29.9 once in 200,000 runs.
-	if chiSquare > 29.9 {
-		t.Errorf("the spread %v is not even: chi-square %.1f", tally.Answers, chiSquare)
+	for _, ipv4 := range []bool{true, false} {
+		network, address := b.target("vip:80/tcp", ipv4)
+		tally := b.hosts["asker1"].Tally(context.Background(), network, address, connections)
+		if tally.Failed > 0 {
+			t.Fatalf("%d of %d connections failed: %v", tally.Failed, connections, tally.Errors)
+		}
+		expected := float64(connections) / float64(len(names))
+		var chiSquare float64
+		for _, name := range names {
+			difference := float64(tally.Answers[name]) - expected
+			chiSquare += difference * difference / expected
+		}
+		// Five endpoints leave four degrees of freedom; an even spread exceeds 29.9 once in 200,000 runs.
+		if chiSquare > 29.9 {
+			t.Errorf("the spread %v (IPv4=%v) is not even: chi-square %.1f", tally.Answers, ipv4, chiSquare)
+		}
 	}
 }
 

@@ -175,6 +175,8 @@ func (b *bed) build(node *programmedNode, services []service) map[types.Namespac
 type service struct {
 	corev1.Service
 	pods []string
+	// terminating are pods that still serve.
+	terminating []string
 }
 
 // newService returns a dual-stack Service "web" on 10.96.0.20 and fd00:10:96::20 with port 80/TCP
@@ -214,13 +216,17 @@ func (b *bed) slices(s *service) []*discoveryv1.EndpointSlice {
 			port, target := &s.Spec.Ports[i], int32(webPort)
 			slice.Ports = append(slice.Ports, discoveryv1.EndpointPort{Name: &port.Name, Protocol: protocolOf(port), Port: &target})
 		}
-		for _, name := range s.pods {
-			ready, node := true, b.nodeOf(name)
-			slice.Endpoints = append(slice.Endpoints, discoveryv1.Endpoint{
-				Addresses: []string{b.address(name, ipv4).String()}, NodeName: &node,
-				Conditions: discoveryv1.EndpointConditions{Ready: &ready},
-			})
+		add := func(pods []string, ready bool) {
+			for _, name := range pods {
+				terminating, node := !ready, b.nodeOf(name)
+				slice.Endpoints = append(slice.Endpoints, discoveryv1.Endpoint{
+					Addresses: []string{b.address(name, ipv4).String()}, NodeName: &node,
+					Conditions: discoveryv1.EndpointConditions{Ready: &ready, Terminating: &terminating},
+				})
+			}
 		}
+		add(s.pods, true)
+		add(s.terminating, false)
 		out = append(out, slice)
 	}
 	return out

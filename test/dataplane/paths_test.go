@@ -18,7 +18,10 @@ func TestClusterIP(t *testing.T) {
 		{from: "asker1", to: "vip:80/tcp", want: "web1 web2 web3", source: "asker1"},
 		{from: "asker2", to: "vip:80/tcp", want: "web1 web2 web3", source: "asker2"},
 		{from: "asker1", to: "vip:53/udp", want: "web1 web2 web3", source: "asker1"},
+		{from: "asker2", to: "vip:53/udp", want: "web1 web2 web3", source: "asker2"},
 		{from: "node1", to: "vip:80/tcp", want: "web1 web2 web3", source: "node1"},
+		{from: "node1", to: "vip:53/udp", want: "web1 web2 web3", source: "node1"},
+		{from: "node2", to: "vip:80/tcp", want: "web1 web2 web3", source: "node2"},
 		{from: "node2", to: "vip:53/udp", want: "web1 web2 web3", source: "node2"},
 		{from: "client", to: "vip:80/tcp", want: "web1 web2 web3", source: "node1"},
 		{from: "client", to: "vip:53/udp", want: "web1 web2 web3", source: "node1"},
@@ -31,10 +34,15 @@ func TestNodePort(t *testing.T) {
 	b.run(t, []path{
 		{from: "client", to: "node1:30080/tcp", want: "web1 web2 web3", source: "node1"},
 		{from: "client", to: "node2:30080/tcp", want: "web1 web2 web3", source: "node2"},
+		{from: "client", to: "node1:30053/udp", want: "web1 web2 web3", source: "node1"},
 		{from: "client", to: "node2:30053/udp", want: "web1 web2 web3", source: "node2"},
 		{from: "asker1", to: "node1:30080/tcp", want: "web1 web2 web3", source: "node1"},
+		{from: "asker1", to: "node1:30053/udp", want: "web1 web2 web3", source: "node1"},
 		{from: "asker1", to: "node2:30080/tcp", want: "web1 web2 web3", source: "node2"},
+		{from: "asker2", to: "node1:30053/udp", want: "web1 web2 web3", source: "node1"},
 		{from: "node1", to: "node1:30080/tcp", want: "web1 web2 web3", source: "node1"},
+		{from: "node1", to: "node1:30053/udp", want: "web1 web2 web3", source: "node1"},
+		{from: "node1", to: "node2:30080/tcp", want: "web1 web2 web3", source: "node2"},
 		{from: "node1", to: "node2:30053/udp", want: "web1 web2 web3", source: "node2"},
 	})
 }
@@ -42,7 +50,12 @@ func TestNodePort(t *testing.T) {
 func TestANodeWithoutAPodAnswersOnItsNodePort(t *testing.T) {
 	b := requireBed(t)
 	b.serve(t, newService("web3"))
-	b.run(t, []path{{from: "client", to: "node1:30080/tcp", want: "web3", source: "node1"}})
+	b.run(t, []path{
+		{from: "client", to: "node1:30080/tcp", want: "web3", source: "node1"},
+		{from: "client", to: "node1:30053/udp", want: "web3", source: "node1"},
+		{from: "asker1", to: "node1:30080/tcp", want: "web3", source: "node1"},
+		{from: "node1", to: "node1:30053/udp", want: "web3", source: "node1"},
+	})
 }
 
 func TestAServiceWithoutEndpointsIsRefusedAtOnce(t *testing.T) {
@@ -51,9 +64,13 @@ func TestAServiceWithoutEndpointsIsRefusedAtOnce(t *testing.T) {
 	b.run(t, []path{
 		{from: "asker1", to: "vip:80/tcp", want: refused},
 		{from: "asker1", to: "vip:53/udp", want: refused},
+		{from: "asker2", to: "node1:30080/tcp", want: refused},
+		{from: "asker2", to: "node2:30053/udp", want: refused},
 		{from: "node1", to: "vip:80/tcp", want: refused},
 		{from: "node1", to: "vip:53/udp", want: denied},
+		{from: "node1", to: "node1:30080/tcp", want: refused},
 		{from: "client", to: "vip:80/tcp", want: refused},
+		{from: "client", to: "vip:53/udp", want: refused},
 		{from: "client", to: "node1:30080/tcp", want: refused},
 		{from: "client", to: "node2:30053/udp", want: refused},
 	})
@@ -65,7 +82,10 @@ func TestAPortTheServiceLacksIsRefused(t *testing.T) {
 	b.run(t, []path{
 		{from: "asker1", to: "vip:81/tcp", want: refused},
 		{from: "asker1", to: "vip:80/udp", want: refused},
+		{from: "asker2", to: "vip:81/tcp", want: refused},
 		{from: "node1", to: "vip:81/tcp", want: refused},
+		{from: "node2", to: "vip:80/udp", want: denied},
+		{from: "client", to: "vip:81/tcp", want: refused},
 		{from: "client", to: "vip:81/udp", want: refused},
 	})
 }
@@ -119,6 +139,8 @@ func TestHairpin(t *testing.T) {
 		{from: "web1", to: "vip:80/tcp", want: "web1", source: "node1"},
 		{from: "web1", to: "vip:53/udp", want: "web1", source: "node1"},
 		{from: "web1", to: "node1:30080/tcp", want: "web1", source: "node1"},
+		{from: "web1", to: "node1:30053/udp", want: "web1", source: "node1"},
+		{from: "web1", to: "node2:30080/tcp", want: "web1", source: "node2"}, // by way of another node
 		{from: "web2", to: "vip:80/tcp", want: "web1", source: "web2"},
 	})
 }
@@ -135,8 +157,12 @@ func TestExternalTrafficPolicyLocal(t *testing.T) {
 		{from: "client", to: "node2:30053/udp", want: dropped},
 		// From inside, a Local policy hides no endpoint.
 		{from: "asker2", to: "node2:30080/tcp", want: "web1 web2", source: "asker2"},
+		{from: "asker2", to: "node2:30053/udp", want: "web1 web2", source: "asker2"},
+		{from: "asker1", to: "node1:30053/udp", want: "web1 web2", source: "asker1"},
 		{from: "node2", to: "node2:30080/tcp", want: "web1 web2", source: "node2"},
+		{from: "node2", to: "node2:30053/udp", want: "web1 web2", source: "node2"},
 		{from: "asker2", to: "vip:80/tcp", want: "web1 web2", source: "asker2"},
+		{from: "client", to: "vip:53/udp", want: "web1 web2", source: "node1"},
 	})
 }
 
@@ -147,7 +173,9 @@ func TestExternalTrafficPolicyLocalWithoutAnyEndpointIsRefused(t *testing.T) {
 	}))
 	b.run(t, []path{
 		{from: "client", to: "node1:30080/tcp", want: refused},
+		{from: "client", to: "node1:30053/udp", want: refused},
 		{from: "asker1", to: "node1:30080/tcp", want: refused},
+		{from: "node1", to: "node1:30080/tcp", want: refused},
 	})
 }
 
@@ -159,7 +187,11 @@ func TestInternalTrafficPolicyLocal(t *testing.T) {
 	}))
 	b.run(t, []path{
 		{from: "asker1", to: "vip:80/tcp", want: "web1 web2", source: "asker1"},
+		{from: "asker1", to: "vip:53/udp", want: "web1 web2", source: "asker1"},
+		{from: "node1", to: "vip:80/tcp", want: "web1 web2", source: "node1"},
+		{from: "client", to: "vip:80/tcp", want: "web1 web2", source: "node1"},
 		{from: "asker2", to: "vip:80/tcp", want: dropped},
+		{from: "asker2", to: "vip:53/udp", want: dropped},
 		{from: "node2", to: "vip:53/udp", want: denied},
 		{from: "client", to: "node2:30080/tcp", want: "web1 web2", source: "node2"},
 	})
@@ -174,7 +206,10 @@ func TestLoadBalancerAddress(t *testing.T) {
 	b.serve(t, balanced)
 	b.run(t, []path{
 		{from: "client", to: "lb:80/tcp", want: "web1 web3", source: "node1"},
+		{from: "client", to: "lb:53/udp", want: "web1 web3", source: "node1"},
+		{from: "asker1", to: "lb:80/tcp", want: "web1 web3", source: "node1"},
 		{from: "asker2", to: "lb:53/udp", want: "web1 web3", source: "node2"},
+		{from: "node2", to: "lb:80/tcp", want: "web1 web3", source: "node2"},
 	})
 	b.serve(t, balanced.with(func(s *corev1.Service) {
 		proxied := corev1.LoadBalancerIPModeProxy
@@ -183,6 +218,47 @@ func TestLoadBalancerAddress(t *testing.T) {
 		}
 	}))
 	b.run(t, []path{{from: "client", to: "lb:80/tcp", want: dropped}})
+}
+
+func TestExternalIP(t *testing.T) {
+	b := requireBed(t)
+	external := newService("web1", "web3").with(func(s *corev1.Service) { s.Spec.ExternalIPs = []string{"10.96.255.7", "fd00:10:96::ff07"} })
+	b.serve(t, external)
+	b.run(t, []path{
+		{from: "client", to: "lb:80/tcp", want: "web1 web3", source: "node1"},
+		{from: "client", to: "lb:53/udp", want: "web1 web3", source: "node1"},
+		{from: "asker1", to: "lb:80/tcp", want: "web1 web3", source: "node1"},
+		{from: "asker2", to: "lb:53/udp", want: "web1 web3", source: "node2"},
+		{from: "node2", to: "lb:80/tcp", want: "web1 web3", source: "node2"},
+	})
+	b.serve(t, external.with(func(s *corev1.Service) { s.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal }))
+	b.run(t, []path{
+		{from: "client", to: "lb:80/tcp", want: "web1", source: "client"},
+		{from: "client", to: "lb:53/udp", want: "web1", source: "client"},
+		{from: "asker2", to: "lb:80/tcp", want: "web1 web3", source: "asker2"},
+	})
+}
+
+// TestPodsThatTerminateServeWhereNoneIsReady: separately for each policy.
+func TestPodsThatTerminateServeWhereNoneIsReady(t *testing.T) {
+	b := requireBed(t)
+	local := func(s *corev1.Service) { s.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal }
+	some := newService("web3").with(local)
+	some.terminating = []string{"web1", "web2"}
+	b.serve(t, some)
+	b.run(t, []path{
+		{from: "asker1", to: "vip:80/tcp", want: "web3"},
+		{from: "client", to: "node1:30080/tcp", want: "web1 web2", source: "client"},
+		{from: "client", to: "node1:30053/udp", want: "web1 web2", source: "client"},
+		{from: "client", to: "node2:30080/tcp", want: "web3", source: "client"},
+	})
+	none := newService()
+	none.terminating = []string{"web1", "web3"}
+	b.serve(t, none)
+	b.run(t, []path{
+		{from: "asker1", to: "vip:80/tcp", want: "web1 web3"},
+		{from: "client", to: "node2:30053/udp", want: "web1 web3"},
+	})
 }
 
 func TestLoadBalancerSourceRanges(t *testing.T) {
@@ -197,6 +273,7 @@ func TestLoadBalancerSourceRanges(t *testing.T) {
 	b.serve(t, from("10.244.0.0/16", "fd00:10:244::/48"))
 	b.run(t, []path{
 		{from: "asker1", to: "lb:80/tcp", want: "web1 web3", source: "node1"},
+		{from: "asker2", to: "lb:53/udp", want: "web1 web3", source: "node2"},
 		{from: "client", to: "lb:80/tcp", want: dropped},
 		{from: "client", to: "lb:53/udp", want: dropped},
 		// The ranges guard the load balancer's address only.
@@ -214,7 +291,10 @@ func TestAnAddressOfTheServiceRangeThatNoServiceHasIsDropped(t *testing.T) {
 	b.serveFrom(t, &ruleset.Ranges{Services: cidrs}, newService("web1"))
 	b.run(t, []path{
 		{from: "node1", to: "spare:53/udp", want: denied},
+		{from: "node1", to: "spare:80/tcp", want: dropped},
 		{from: "asker1", to: "spare:80/tcp", want: dropped},
+		{from: "asker2", to: "spare:53/udp", want: dropped},
+		{from: "client", to: "spare:80/tcp", want: dropped},
 		{from: "asker1", to: "vip:80/tcp", want: "web1"},
 		{from: "asker1", to: "vip:81/tcp", want: refused},
 	})
@@ -235,7 +315,9 @@ func TestMasqueradeFollowsTheSourceRanges(t *testing.T) {
 			b.serveFrom(t, &test.ranges, newService("web1"))
 			b.run(t, []path{
 				{from: "asker1", to: "vip:80/tcp", want: "web1", source: test.pod},
+				{from: "asker1", to: "vip:53/udp", want: "web1", source: test.pod},
 				{from: "client", to: "vip:80/tcp", want: "web1", source: test.client},
+				{from: "client", to: "vip:53/udp", want: "web1", source: test.client},
 			})
 		})
 	}

@@ -21,11 +21,14 @@ func TestUDPFlowsLeaveAPodThatLeft(t *testing.T) {
 			s.Spec.Ports[i].NodePort = 0
 		}
 	}
-	for _, to := range []string{"vip:53/udp", "node1:30053/udp"} {
+	for _, way := range []path{
+		{from: "client", to: "vip:53/udp"}, {from: "client", to: "node1:30053/udp"},
+		{from: "asker1", to: "vip:53/udp"}, {from: "asker2", to: "node1:30053/udp"}, {from: "node2", to: "node1:30053/udp"},
+	} {
 		for _, ipv4 := range []bool{true, false} {
 			b.serve(t, newService("web1"))
-			network, address := b.target(to, ipv4)
-			conn, err := b.hosts["client"].Dial(context.Background(), network, address)
+			network, address := b.target(way.to, ipv4)
+			conn, err := b.hosts[way.from].Dial(context.Background(), network, address)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -33,7 +36,7 @@ func TestUDPFlowsLeaveAPodThatLeft(t *testing.T) {
 			expect := func(what, want string) {
 				t.Helper()
 				if got := askAgain(t, conn); got != want {
-					t.Errorf("%s: %s answers, want %q", what, got, want)
+					t.Errorf("%s to %s, %s: %s answers, want %q", way.from, way.to, what, got, want)
 				}
 			}
 			expect("at first", "web1")
@@ -43,7 +46,7 @@ func TestUDPFlowsLeaveAPodThatLeft(t *testing.T) {
 			expect("after the last pod left", refused)
 			b.change(t, newService("web2"))
 			expect("after a pod came", "web2")
-			if strings.HasPrefix(to, "node1") {
+			if strings.HasPrefix(way.to, "node1") {
 				b.change(t, newService("web2").with(withoutNodePorts))
 				expect("after the NodePort was given up", refused)
 				b.change(t, newService("web3"))
