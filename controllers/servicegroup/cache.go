@@ -12,6 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/servicegroup-dev/servicegroup/api/v1alpha1"
+	"github.com/servicegroup-dev/servicegroup/internal/plan"
 )
 
 // CacheOptions are the cache options that Setup counts on. Services and EndpointSlices are cached
@@ -100,14 +101,15 @@ func trimNode(in any) (any, error) {
 	return out, nil
 }
 
-// trimService keeps of managedFields our own entry, from which plan.DiffService reads what we own.
+// trimService keeps of managedFields what plan.DiffService reads: our own entry, and those of others who
+// wrote where a nodePort comes from.
 func trimService(in any) (any, error) {
 	svc, ok := in.(*corev1.Service)
 	if !ok {
 		return in, nil
 	}
 	svc.ManagedFields = slices.DeleteFunc(svc.ManagedFields, func(e metav1.ManagedFieldsEntry) bool {
-		return e.Manager != v1alpha1.ManagedBy
+		return e.Manager != v1alpha1.ManagedBy && !plan.WrotePorts(e)
 	})
 	return svc, nil
 }

@@ -123,6 +123,9 @@ func (r *Reconciler) writeService(ctx context.Context, sg *v1alpha1.ServiceGroup
 		state.refusal, state.retryAfter = refusal, r.memory.refuse(key, try, *refusal)
 		return state, nil
 	}
+	if live := state.service; live != nil && written.ResourceVersion == live.ResourceVersion {
+		return state, nil // status takes note of the numbers that it keeps, and then they are what it has
+	}
 	r.memory.accept(key)
 	r.memory.wroteService(key, written)
 	// Our own echo wakes nobody, and some repairs take two writes: it is looked at once more.
@@ -130,11 +133,11 @@ func (r *Reconciler) writeService(ctx context.Context, sg *v1alpha1.ServiceGroup
 	return state, nil
 }
 
-// createOrUpdate writes the Service with the addresses that status remembers if it, or a port of
-// it, is gone. If those are no longer to be had, serving at new ones is better than not serving.
+// createOrUpdate writes the Service with the addresses that status remembers if it lost them. If those are no
+// longer to be had, serving at new ones is better than not serving.
 func (r *Reconciler) createOrUpdate(ctx context.Context, sg *v1alpha1.ServiceGroup, live *corev1.Service, diff plan.ServiceDiff) (*corev1.Service, error) {
 	if live == nil || diff.Restore {
-		want, restored := plan.RestoredService(sg)
+		want, restored := plan.RestoredService(sg, live)
 		// The addresses of a deleted Service are released one after the other. Asked for both between, the API
 		// server takes the one, fails with the other, and keeps the first for minutes (allocIPs in
 		// registry/core/service/storage/alloc.go).
@@ -150,7 +153,12 @@ func (r *Reconciler) createOrUpdate(ctx context.Context, sg *v1alpha1.ServiceGro
 			return nil, errReleasing
 		}
 		log.FromContext(ctx).Info("The remembered addresses are taken, asking for new ones", "cause", err.Error())
-		if svc, err = r.write(ctx, live, plan.Service(sg), diff.Repair); err == nil {
+		if svc = live; live == nil || diff.Apply {
+			svc, err = r.write(ctx, live, plan.Service(sg), diff.Repair)
+		} else {
+			err = nil // it has other numbers already
+		}
+		if err == nil {
 			r.recordNewAddresses(sg, svc)
 		}
 		return svc, err

@@ -103,9 +103,11 @@ func (r *Reconciler) recordTransitions(before, after *v1alpha1.ServiceGroup) {
 	}
 }
 
-// recordNewAddresses records that a Service could not come back where its clients look for it.
+// recordNewAddresses records that a Service could not get back the addresses or numbers where its clients look
+// for it.
 func (r *Reconciler) recordNewAddresses(sg *v1alpha1.ServiceGroup, svc *corev1.Service) {
 	r.events.Eventf(sg, nil, corev1.EventTypeWarning, "AddressesChanged", "Restore",
-		"others hold what Service %s had before (%s, ports %s); it is back at %s with new ones", svc.Name,
-		strings.Join(plan.RememberedClusterIPs(&sg.Status), ","), sg.Status.PortSummary, strings.Join(svc.Spec.ClusterIPs, ","))
+		"others hold what Service %s had before (%s, ports %s); it has %s, ports %s now", svc.Name,
+		strings.Join(plan.RememberedClusterIPs(&sg.Status), ","), plan.PortSummary(plan.RememberedPorts(&sg.Status)),
+		strings.Join(svc.Spec.ClusterIPs, ","), plan.PortSummary(plan.PortsOf(svc)))
 }

@@ -77,6 +77,27 @@ func hasSurplusNodePort(live *corev1.Service, want *corev1ac.ServiceApplyConfigu
 	})
 }
 
+// withNodePorts are the ports we want, those that name no nodePort with the one they have. Left out, the API
+// server would keep it for a port of the same name only, and the name may be what is to be repaired.
+func withNodePorts(want *corev1ac.ServiceSpecApplyConfiguration, live *corev1.Service) []corev1ac.ServicePortApplyConfiguration {
+	out := slices.Clone(want.Ports)
+	if !getNodePorts(ptr.Deref(want.Type, ""), want.AllocateLoadBalancerNodePorts) {
+		return out
+	}
+	asked := map[int32]bool{0: true}
+	for i := range out {
+		asked[ptr.Deref(out[i].NodePort, 0)] = true
+	}
+	for i := range out {
+		for _, p := range live.Spec.Ports {
+			if out[i].NodePort == nil && !asked[p.NodePort] && *out[i].Port == p.Port && *out[i].Protocol == p.Protocol {
+				out[i].WithNodePort(p.NodePort)
+			}
+		}
+	}
+	return out
+}
+
 // RepairPatch is a JSON merge patch that undoes what others added, for the resourceVersion we saw.
 // It replaces all ports at once: adding ours before removing the foreign ones, or the other way
 // round, could be two ports of one name or no port at all, which the API server refuses.
@@ -86,7 +107,7 @@ func RepairPatch(live *corev1.Service, want *corev1ac.ServiceApplyConfiguration)
 		return nil, fmt.Errorf("extracting the applied fields of the Service: %w", err)
 	}
 	metadata := map[string]any{"resourceVersion": live.ResourceVersion}
-	spec := map[string]any{"ports": want.Spec.Ports}
+	spec := map[string]any{"ports": withNodePorts(want.Spec, live)}
 	if ptr.Deref(want.Spec.Type, "") != corev1.ServiceTypeExternalName && live.Spec.Type != corev1.ServiceTypeExternalName {
 		spec["type"] = want.Spec.Type // nodePorts go with it
 	}

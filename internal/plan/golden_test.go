@@ -101,7 +101,7 @@ func compare(t *testing.T, golden string, got []byte) {
 func planned(t *testing.T, in scene) result {
 	t.Helper()
 	out := result{Service: plan.Service(&in.Group)}
-	if restored, ok := plan.RestoredService(&in.Group); ok {
+	if restored, ok := plan.RestoredService(&in.Group, nil); ok {
 		out.Restored = restored.Spec
 	}
 	outcome := plan.Outcome{Group: &in.Group, Problems: plan.Validate(&in.Group.Spec), Refusal: in.Refusal, Service: in.Service}

@@ -1,6 +1,8 @@
 package plan
 
 import (
+	"encoding/json"
+	"fmt"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -41,6 +43,40 @@ func OwnershipOf(svc *corev1.Service, sg *v1alpha1.ServiceGroup) Ownership {
 	default:
 		return Foreign
 	}
+}
+
+// WrotePorts says whether an entry of managedFields is that of somebody else who wrote the type of a Service
+// or a part of its ports. Of these there is none, as a rule: what others write there is undone.
+func WrotePorts(entry metav1.ManagedFieldsEntry) bool {
+	ports, kind := writtenPorts(entry)
+	return kind || len(ports) > 0
+}
+
+// othersWrote says whether somebody else wrote the type of a Service or a part of one of its ports, and so may
+// have brought about the nodePort that it has.
+func othersWrote(svc *corev1.Service, port portNumber) bool {
+	return slices.ContainsFunc(svc.ManagedFields, func(entry metav1.ManagedFieldsEntry) bool {
+		ports, kind := writtenPorts(entry)
+		return kind || ports[fmt.Sprintf(`k:{"port":%d,"protocol":%q}`, port.number, port.protocol)] != nil
+	})
+}
+
+// writtenPorts are the ports of a Service that an entry of somebody else is about, by the keys of FieldsV1, and
+// whether it is about the type.
+func writtenPorts(entry metav1.ManagedFieldsEntry) (ports fields, kind bool) {
+	if entry.Manager == v1alpha1.ManagedBy || entry.FieldsV1 == nil {
+		return nil, false
+	}
+	var written struct {
+		Spec struct {
+			Type  any    `json:"f:type"`
+			Ports fields `json:"f:ports"`
+		} `json:"f:spec"`
+	}
+	if json.Unmarshal(entry.FieldsV1.GetRawBytes(), &written) != nil {
+		return nil, false // it is the API server's own format
+	}
+	return written.Spec.Ports, written.Spec.Type != nil
 }
 
 func appliedByUs(svc *corev1.Service) bool {

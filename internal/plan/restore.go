@@ -6,37 +6,77 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 	netutils "k8s.io/utils/net"
+	"k8s.io/utils/ptr"
 
 	"github.com/servicegroup-dev/servicegroup/api/v1alpha1"
 )
 
-// RestoredService is the Service a ServiceGroup asks for, with the cluster IPs and nodePorts that
-// status remembers wherever the spec leaves them open: a Service deleted by accident, or made an
-// ExternalName for a while, comes back where its clients look for it. The second value says whether status added anything.
-func RestoredService(sg *v1alpha1.ServiceGroup) (*corev1ac.ServiceApplyConfiguration, bool) {
+// RestoredService is the Service a ServiceGroup asks for, with the cluster IPs and numbers that status
+// remembers wherever the spec leaves them open and the Service that exists, if one does, lost them: one
+// deleted by accident, edited by hand, or made an ExternalName for a while comes back where its clients look
+// for it. The second value says whether status added anything.
+func RestoredService(sg *v1alpha1.ServiceGroup, live *corev1.Service) (*corev1ac.ServiceApplyConfiguration, bool) {
 	want, restored := Service(sg), false
-	if ips := restorableClusterIPs(sg); len(ips) > 0 {
+	if ips := lostClusterIPs(live, sg); len(ips) > 0 {
 		withClusterIPs(want.Spec, ips)
 		restored = true
 	}
-	if restoreHealthCheck(want.Spec, sg) {
+	if number := lostHealthCheck(live, sg); number != 0 {
+		want.Spec.WithHealthCheckNodePort(number)
 		restored = true
 	}
-	if !GetsNodePorts(&sg.Spec) {
-		return want, restored
-	}
-	taken := map[int32]bool{}
-	for i := range sg.Spec.Ports {
-		taken[sg.Spec.Ports[i].NodePort] = true
-	}
+	lost := lostNodePorts(live, sg)
 	for i := range want.Spec.Ports {
 		port := &want.Spec.Ports[i]
-		if number := rememberedNodePort(&sg.Status, *port.Port, *port.Protocol); port.NodePort == nil && number != 0 && !taken[number] {
+		if number := lost[portNumber{*port.Port, *port.Protocol}]; number != 0 {
 			port.WithNodePort(number)
 			restored = true
 		}
 	}
 	return want, restored
+}
+
+// lostNodePorts are the nodePorts that status remembers and the spec leaves open, of the ports that have none
+// any more, or one that somebody else brought about.
+func lostNodePorts(live *corev1.Service, sg *v1alpha1.ServiceGroup) map[portNumber]int32 {
+	lost := map[portNumber]int32{}
+	if !GetsNodePorts(&sg.Spec) {
+		return lost
+	}
+	asked := map[int32]bool{}
+	for i := range sg.Spec.Ports {
+		asked[sg.Spec.Ports[i].NodePort] = true
+	}
+	for i := range sg.Spec.Ports {
+		port := portNumber{sg.Spec.Ports[i].Port, protocolOf(&sg.Spec.Ports[i])}
+		number := rememberedNodePort(&sg.Status, port.number, port.protocol)
+		if sg.Spec.Ports[i].NodePort == 0 && !asked[number] && !hasNodePort(live, port, number) {
+			lost[port] = number
+		}
+	}
+	return lost
+}
+
+// hasNodePort says whether a port of a Service has the nodePort that status remembers, or else one that the
+// API server or we gave it since: status is written a moment after the Service, so that it may be the one
+// that is out of date.
+func hasNodePort(live *corev1.Service, port portNumber, remembered int32) bool {
+	return remembered == 0 || live != nil && slices.ContainsFunc(live.Spec.Ports, func(p corev1.ServicePort) bool {
+		return port == portNumber{p.Port, p.Protocol} && p.NodePort != 0 && (p.NodePort == remembered || !othersWrote(live, port))
+	})
+}
+
+// lostClusterIPs are the virtual IPs to ask for if the Service has none, or not the second of two that the spec
+// asks for.
+func lostClusterIPs(live *corev1.Service, sg *v1alpha1.ServiceGroup) []string {
+	ips := restorableClusterIPs(sg)
+	if live == nil || live.Spec.ClusterIP == "" {
+		return ips
+	}
+	if sg.Spec.IPFamilyPolicy == nil || len(live.Spec.ClusterIPs) >= len(ips) || ips[0] != live.Spec.ClusterIP {
+		return nil
+	}
+	return ips
 }
 
 // restorableClusterIPs are the virtual IPs to ask for where the spec leaves them open: as many of those that
@@ -104,25 +144,24 @@ func RememberedClusterIPs(status *v1alpha1.ServiceGroupStatus) []string {
 	return ips
 }
 
-func restoreHealthCheck(want *corev1ac.ServiceSpecApplyConfiguration, sg *v1alpha1.ServiceGroup) bool {
-	number := sg.Status.HealthCheckNodePort
-	if number == 0 || sg.Spec.HealthCheckNodePort != 0 || typeOf(&sg.Spec) != corev1.ServiceTypeLoadBalancer ||
-		sg.Spec.ExternalTrafficPolicy != corev1.ServiceExternalTrafficPolicyLocal {
-		return false
+// lostHealthCheck is the healthCheckNodePort that status remembers, if the spec leaves it open and the
+// Service has none; 0 is none. The API server changes none that a Service has.
+func lostHealthCheck(live *corev1.Service, sg *v1alpha1.ServiceGroup) int32 {
+	if sg.Spec.HealthCheckNodePort != 0 || typeOf(&sg.Spec) != corev1.ServiceTypeLoadBalancer ||
+		sg.Spec.ExternalTrafficPolicy != corev1.ServiceExternalTrafficPolicyLocal ||
+		live != nil && live.Spec.HealthCheckNodePort != 0 {
+		return 0
 	}
-	want.WithHealthCheckNodePort(number)
-	return true
+	return sg.Status.HealthCheckNodePort
 }
 
 // GetsNodePorts says whether ports that name no nodePort get one.
 func GetsNodePorts(spec *v1alpha1.ServiceGroupSpec) bool {
-	switch typeOf(spec) {
-	case corev1.ServiceTypeNodePort:
-		return true
-	case corev1.ServiceTypeLoadBalancer:
-		return spec.AllocateLoadBalancerNodePorts == nil || *spec.AllocateLoadBalancerNodePorts
-	}
-	return false
+	return getNodePorts(typeOf(spec), spec.AllocateLoadBalancerNodePorts)
+}
+
+func getNodePorts(kind corev1.ServiceType, allocate *bool) bool {
+	return kind == corev1.ServiceTypeNodePort || kind == corev1.ServiceTypeLoadBalancer && ptr.Deref(allocate, true)
 }
 
 // RememberedPorts are the ports that the entry point has, or had before it became an ExternalName.

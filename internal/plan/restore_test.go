@@ -38,7 +38,7 @@ func TestRestoredClusterIPs(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			sg := &v1alpha1.ServiceGroup{Spec: test.spec, Status: v1alpha1.ServiceGroupStatus{ClusterIPs: test.had}}
-			want, _ := plan.RestoredService(sg)
+			want, _ := plan.RestoredService(sg, nil)
 			if got := want.Spec.ClusterIPs; !slices.Equal(got, test.want) {
 				t.Errorf("asks for %v, want %v", got, test.want)
 			}

@@ -20,13 +20,13 @@ type ServiceDiff struct {
 	Apply bool
 	// Repair says that a server-side apply alone cannot undo what others did: RepairPatch first.
 	Repair bool
-	// Restore says that a port or its nodePort is gone that status remembers, or that the Service has no
-	// virtual IP as an ExternalName: RestoredService is to be applied, not Service.
+	// Restore says that something is lost that status remembers: RestoredService is to be applied, not
+	// Service. Alone, without Apply, it says so of nodePorts that others overwrote.
 	Restore bool
 }
 
 // Empty says that there is nothing to do.
-func (d ServiceDiff) Empty() bool { return !d.Apply }
+func (d ServiceDiff) Empty() bool { return !d.Apply && !d.Restore }
 
 // DiffService compares what we own of a Service with what we want to own. Ownership is read from
 // managedFields, so a field that somebody else overwrote counts as different. A field that somebody
@@ -36,7 +36,8 @@ func DiffService(live *corev1.Service, sg *v1alpha1.ServiceGroup) (ServiceDiff, 
 	if err != nil {
 		return ServiceDiff{}, err
 	}
-	diff.Restore = lostNodePort(live, sg) || live.Spec.Type == corev1.ServiceTypeExternalName
+	diff.Restore = len(lostNodePorts(live, sg)) > 0 ||
+		diff.Apply && (len(lostClusterIPs(live, sg)) > 0 || lostHealthCheck(live, sg) != 0)
 	return diff, nil
 }
 
@@ -69,17 +70,6 @@ func diffService(live *corev1.Service, want *corev1ac.ServiceApplyConfiguration)
 		diff.Apply, diff.Repair = true, true
 	}
 	return diff, nil
-}
-
-// lostNodePort finds a port that lost the nodePort the API server gave it: it is gone, or somebody made the
-// Service one of a type without NodePorts.
-func lostNodePort(live *corev1.Service, sg *v1alpha1.ServiceGroup) bool {
-	return GetsNodePorts(&sg.Spec) && slices.ContainsFunc(sg.Spec.Ports, func(p v1alpha1.Port) bool {
-		return p.NodePort == 0 && rememberedNodePort(&sg.Status, p.Port, protocolOf(&p)) != 0 &&
-			!slices.ContainsFunc(live.Spec.Ports, func(l corev1.ServicePort) bool {
-				return l.Port == p.Port && l.Protocol == protocolOf(&p) && l.NodePort != 0
-			})
-	})
 }
 
 // portNumber identifies a port of a Service.

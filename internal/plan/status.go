@@ -57,7 +57,7 @@ func Status(o Outcome) v1alpha1.ServiceGroupStatus {
 	}
 	status.HealthCheckNodePort = o.Service.Spec.HealthCheckNodePort
 	status.Ports = portStatuses(o)
-	status.PortSummary = portSummary(status.Ports)
+	status.PortSummary = PortSummary(status.Ports)
 	status.ExternalSummary = externalSummary(o.Service)
 	o.Service.Status.LoadBalancer.DeepCopyInto(&status.LoadBalancer)
 	if o.Unreadable != nil { // what is behind the Service stays as it was
@@ -82,19 +82,29 @@ func Status(o Outcome) v1alpha1.ServiceGroupStatus {
 // portStatuses are the Service's ports in the order of the served spec.
 func portStatuses(o Outcome) []v1alpha1.PortStatus {
 	var out []v1alpha1.PortStatus
+	ports := PortsOf(o.Service)
 	for i := range o.Served.Ports {
 		want := portNumber{o.Served.Ports[i].Port, protocolOf(&o.Served.Ports[i])}
-		for _, p := range o.Service.Spec.Ports {
+		for _, p := range ports {
 			if want == (portNumber{p.Port, p.Protocol}) {
-				out = append(out, v1alpha1.PortStatus{Name: p.Name, Port: p.Port, Protocol: p.Protocol, NodePort: p.NodePort})
+				out = append(out, p)
 			}
 		}
 	}
 	return out
 }
 
-// portSummary writes ports as kubectl does for Services.
-func portSummary(ports []v1alpha1.PortStatus) string {
+// PortsOf are the ports of a Service.
+func PortsOf(svc *corev1.Service) []v1alpha1.PortStatus {
+	var out []v1alpha1.PortStatus
+	for _, p := range svc.Spec.Ports {
+		out = append(out, v1alpha1.PortStatus{Name: p.Name, Port: p.Port, Protocol: p.Protocol, NodePort: p.NodePort})
+	}
+	return out
+}
+
+// PortSummary writes ports as kubectl does for Services.
+func PortSummary(ports []v1alpha1.PortStatus) string {
 	parts := make([]string, 0, len(ports))
 	for _, p := range ports {
 		if p.NodePort != 0 {
