@@ -51,6 +51,8 @@ type entry struct {
 	hidden bool
 	// writing says that we are writing the Service or its slices.
 	writing bool
+	// status is what was found last, whether it is written already or not.
+	status *v1alpha1.ServiceGroupStatus
 	// group and service are what our last writes returned, until the caches show them.
 	group   *v1alpha1.ServiceGroup
 	service *corev1.Service
@@ -181,6 +183,20 @@ func (m *memory) deferCounts(key types.NamespacedName) (due bool, wait time.Dura
 // countsWritten ends the deferral.
 func (m *memory) countsWritten(key types.NamespacedName) {
 	m.with(key, func(e *entry) { e.countsDue = time.Time{} })
+}
+
+// found takes note of what the status of a ServiceGroup is to say. It is called before that is written, so that
+// the event of the write does not come first.
+func (m *memory) found(key types.NamespacedName, status *v1alpha1.ServiceGroupStatus) {
+	m.with(key, func(e *entry) { e.status = status.DeepCopy() })
+}
+
+// wasFound says whether a status says what was found last.
+func (m *memory) wasFound(key types.NamespacedName, status *v1alpha1.ServiceGroupStatus) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e := m.entries[key]
+	return e != nil && e.status != nil && plan.DiffStatus(e.status, status) == plan.Unchanged
 }
 
 // await makes the next slice event wake the ServiceGroup. It is called before the cache is read, so

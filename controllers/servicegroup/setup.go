@@ -133,7 +133,7 @@ func Setup(ctx context.Context, mgr manager.Manager, options Options) error {
 	r := newReconciler(mgr, pods, options)
 	cache := mgr.GetCache()
 	b := builder.ControllerManagedBy(mgr).Named(controllerName).
-		For(&v1alpha1.ServiceGroup{}, builder.WithPredicates(predicate.Or(predicate.GenerationChangedPredicate{}, adoptionChanged(), statusLost()))).
+		For(&v1alpha1.ServiceGroup{}, builder.WithPredicates(predicate.Or(predicate.GenerationChangedPredicate{}, adoptionChanged(), statusEdited(r.memory)))).
 		WatchesRawSource(source.Kind(cache, &corev1.Service{}, serviceHandler(r.memory))).
 		WatchesRawSource(source.Kind(cache, &discoveryv1.EndpointSlice{}, sliceHandler(r.tracker, r.memory))).
 		WatchesRawSource(source.Kind(cache, &corev1.Pod{}, podHandler(r.index))).

@@ -29,6 +29,7 @@ const statusWait = 100 * time.Millisecond
 // something else was just written, or only numbers of pods changed, it returns how long to wait.
 func (r *Reconciler) reconcileStatus(ctx context.Context, sg *v1alpha1.ServiceGroup, status v1alpha1.ServiceGroupStatus, written bool) (wait time.Duration, err error) {
 	key := client.ObjectKeyFromObject(sg)
+	r.memory.found(key, &status)
 	switch plan.DiffStatus(&sg.Status, &status) {
 	case plan.Unchanged:
 		r.memory.countsWritten(key)
@@ -54,13 +55,14 @@ func (r *Reconciler) reconcileStatus(ctx context.Context, sg *v1alpha1.ServiceGr
 	return 0, nil
 }
 
-// statusLost lets an update pass after which the status no longer speaks of the spec that it spoke of: somebody
-// removed it. What we write ourselves always speaks of some spec.
-func statusLost() predicate.Predicate {
+// statusEdited lets an update of the status pass that is not ours: it says something else than what was found
+// last, which is all that we write.
+func statusEdited(mem *memory) predicate.Predicate {
 	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 		before, ok := e.ObjectOld.(*v1alpha1.ServiceGroup)
 		now, also := e.ObjectNew.(*v1alpha1.ServiceGroup)
-		return ok && also && before.Status.ObservedGeneration > 0 && now.Status.ObservedGeneration <= 0
+		return ok && also && plan.DiffStatus(&before.Status, &now.Status) != plan.Unchanged &&
+			!mem.wasFound(client.ObjectKeyFromObject(now), &now.Status)
 	}}
 }
 
