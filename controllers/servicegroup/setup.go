@@ -10,6 +10,7 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/client-go/tools/events"
 	endpointsliceutil "k8s.io/endpointslice/util"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
@@ -130,7 +131,11 @@ func Setup(ctx context.Context, mgr manager.Manager, options Options) error {
 	if err != nil {
 		return err
 	}
-	r := newReconciler(mgr, pods, options)
+	recorder, err := newRecorder(mgr)
+	if err != nil {
+		return err
+	}
+	r := newReconciler(mgr, pods, recorder, options)
 	cache := mgr.GetCache()
 	b := builder.ControllerManagedBy(mgr).Named(controllerName).
 		For(&v1alpha1.ServiceGroup{}, builder.WithPredicates(predicate.Or(predicate.GenerationChangedPredicate{}, adoptionChanged(), statusEdited(r.memory)))).
@@ -156,12 +161,12 @@ func Setup(ctx context.Context, mgr manager.Manager, options Options) error {
 	}))
 }
 
-func newReconciler(mgr manager.Manager, pods podLister, options Options) *Reconciler {
+func newReconciler(mgr manager.Manager, pods podLister, recorder events.EventRecorder, options Options) *Reconciler {
 	r := &Reconciler{
 		client:  mgr.GetClient(),
 		live:    mgr.GetAPIReader(),
 		pods:    pods,
-		events:  mgr.GetEventRecorder(controllerName),
+		events:  recorder,
 		planner: endpointSlicePlanner{},
 		tracker: endpointsliceutil.NewEndpointSliceTracker(),
 		trigger: endpointsliceutil.NewTriggerTimeTracker(),

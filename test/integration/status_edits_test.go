@@ -1,6 +1,9 @@
 package integration
 
 import (
+	"net/http"
+	"sync/atomic"
+
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
@@ -68,5 +71,28 @@ var _ = Describe("The status of a ServiceGroup", func() {
 		Eventually(func(g Gomega) corev1.LoadBalancerStatus { return statusOf(sg)(g).LoadBalancer }).Should(Equal(svc.Status.LoadBalancer))
 		quiet()
 		Expect(reconciliations() - before).To(BeEquivalentTo(1))
+	})
+
+	It("goes on being written in a namespace that is being deleted, and the log has no word of the events refused there", func() {
+		pod := runPod(podSpec{name: "a", labels: map[string]string{"app": "a"}})
+		sg := create("last", spec)
+		Eventually(ready(sg)).Should(HavePrefix("True"))
+		var refused atomic.Int32
+		own := namespace
+		writes.intercept(func(at string, req *http.Request, next http.RoundTripper) (*http.Response, error) {
+			response, err := next.RoundTrip(req)
+			if err == nil && at == own+"/events" && response.StatusCode == http.StatusForbidden {
+				refused.Add(1)
+			}
+			return response, err
+		})
+		Expect(k8s.Delete(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}})).To(Succeed())
+		for _, to := range []bool{false, true, false} {
+			setReady(pod, to)
+			Eventually(ready(sg)).Should(HavePrefix(map[bool]string{true: "True", false: "False"}[to]))
+		}
+		Eventually(refused.Load).Should(BeNumerically(">=", 1))
+		quiet()
+		Expect(CurrentSpecReport().CapturedGinkgoWriterOutput).NotTo(ContainSubstring("event"))
 	})
 })
