@@ -53,12 +53,16 @@ func foreignFields(live *corev1.Service, owned, want *corev1ac.ServiceApplyConfi
 	return out
 }
 
-// hasForeignPort finds a port that others added: the last apply did not write it, so the next one
-// would not remove it.
-func hasForeignPort(live *corev1.Service, owned, wanted map[portNumber]bool) bool {
+// hasForeignPort finds a port, or the appProtocol of one, that others added: the last apply did not write it,
+// so the next one would not remove it.
+func hasForeignPort(live *corev1.Service, owned, want *corev1ac.ServiceApplyConfiguration) bool {
+	mine, wanted := ports(owned), ports(want)
 	return slices.ContainsFunc(live.Spec.Ports, func(p corev1.ServicePort) bool {
 		key := portNumber{p.Port, p.Protocol}
-		return !wanted[key] && !owned[key]
+		written := []*corev1ac.ServicePortApplyConfiguration{mine[key], wanted[key]}
+		return !slices.ContainsFunc(written, func(w *corev1ac.ServicePortApplyConfiguration) bool {
+			return w != nil && (p.AppProtocol == nil || w.AppProtocol != nil)
+		})
 	})
 }
 

@@ -66,7 +66,7 @@ func diffService(live *corev1.Service, want *corev1ac.ServiceApplyConfiguration)
 		return ServiceDiff{}, fmt.Errorf("extracting the applied fields of the Service: %w", err)
 	}
 	diff := ServiceDiff{Apply: !apiequality.Semantic.DeepEqual(inOrder(owned), inOrder(want))}
-	if len(foreignFields(live, owned, want)) > 0 || hasForeignPort(live, ports(owned), ports(want)) || hasSurplusNodePort(live, want) {
+	if len(foreignFields(live, owned, want)) > 0 || hasForeignPort(live, owned, want) || hasSurplusNodePort(live, want) {
 		diff.Apply, diff.Repair = true, true
 	}
 	return diff, nil
@@ -78,16 +78,16 @@ type portNumber struct {
 	protocol corev1.Protocol
 }
 
-func ports(in *corev1ac.ServiceApplyConfiguration) map[portNumber]bool {
-	numbers := map[portNumber]bool{}
+func ports(in *corev1ac.ServiceApplyConfiguration) map[portNumber]*corev1ac.ServicePortApplyConfiguration {
+	out := map[portNumber]*corev1ac.ServicePortApplyConfiguration{}
 	if in.Spec == nil {
-		return numbers
+		return out
 	}
 	for i := range in.Spec.Ports {
-		p := in.Spec.Ports[i]
-		numbers[portNumber{ptr.Deref(p.Port, 0), ptr.Deref(p.Protocol, corev1.ProtocolTCP)}] = true
+		p := &in.Spec.Ports[i]
+		out[portNumber{ptr.Deref(p.Port, 0), ptr.Deref(p.Protocol, corev1.ProtocolTCP)}] = p
 	}
-	return numbers
+	return out
 }
 
 // inOrder is a copy with the ports in an order of their own: a server-side apply keeps the order in

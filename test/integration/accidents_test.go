@@ -124,6 +124,7 @@ var _ = Describe("Accidents", func() {
 			s.Spec.Type, s.Spec.ExternalName = corev1.ServiceTypeExternalName, "example.com"
 		}),
 		Entry("targetPort", func(s *corev1.Service) { s.Spec.Ports[0].TargetPort.IntVal = 8080 }),
+		Entry("appProtocol", func(s *corev1.Service) { s.Spec.Ports[0].AppProtocol = ptr.To("kubernetes.io/h2c") }),
 		Entry("port number", func(s *corev1.Service) { s.Spec.Ports[0].Port = 81 }),
 		Entry("port name", func(s *corev1.Service) { s.Spec.Ports[0].Name = "other" }),
 		Entry("port removed", func(s *corev1.Service) { s.Spec.Ports = s.Spec.Ports[1:] }),
