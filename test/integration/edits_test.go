@@ -1,6 +1,8 @@
 package integration
 
 import (
+	"strings"
+
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
@@ -48,6 +50,32 @@ var _ = Describe("A change of the spec", func() {
 			Expect(s.Spec.Ports[0].Name).To(Equal("dns"))
 		}),
 	)
+
+	It("of appProtocol reaches the Services and all of their slices", func() {
+		runPod(podSpec{name: "a", labels: map[string]string{"app": "a"}})
+		const with = "exposeGroups: true\n" + oneGroup + "ports: [{name: http, port: 80, appProtocol: PROTOCOL}]"
+		sg := create("app", strings.Replace(with, "PROTOCOL", "http", 1))
+		protocols := func(g Gomega) map[string]*string {
+			found := map[string]*string{}
+			for _, name := range []string{"app", "app-a"} {
+				found["Service "+name] = service(g, name).Spec.Ports[0].AppProtocol
+				for _, slice := range slicesOf(g, name) {
+					g.Expect(slice.Ports).To(HaveLen(1))
+					found["slice of "+name] = slice.Ports[0].AppProtocol
+				}
+			}
+			g.Expect(found).To(HaveLen(4))
+			return found
+		}
+		Eventually(protocols).Should(HaveEach(HaveValue(Equal("http"))))
+		for _, to := range []string{"kubernetes.io/h2c", "example.com/own", "https"} {
+			respec(sg, strings.Replace(with, "PROTOCOL", to, 1))
+			Eventually(protocols).Should(HaveEach(HaveValue(Equal(to))))
+		}
+		respec(sg, strings.Replace(with, ", appProtocol: PROTOCOL", "", 1))
+		Eventually(protocols).Should(HaveEach(BeNil()))
+		quiet()
+	})
 
 	It("to two families and back adds an address and takes it away", func() {
 		sg := create("families", rest)

@@ -2,6 +2,7 @@ package integration
 
 import (
 	"fmt"
+	"net/http"
 	"strings"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -108,6 +109,42 @@ ports:
 		Eventually(gone(a)).Should(BeTrue())
 		Eventually(accepted(sg)).Should(HavePrefix("True"))
 		Expect(service(Default, "web").Spec.ClusterIP).NotTo(BeEmpty())
+	})
+
+	It("follows a group that is renamed in place, whose pods are served without a gap", func() {
+		start()
+		main, a, b := service(Default, "web"), service(Default, "web-a"), service(Default, "web-b")
+		own := namespace
+		served := func(g Gomega) { // by a slice of whatever name
+			g.Expect(endpoints(g, "web")).To(ContainElement(HaveSuffix(at("http", podB, 8080, "rs"))))
+		}
+		writes.intercept(func(at string, req *http.Request, next http.RoundTripper) (*http.Response, error) {
+			response, err := next.RoundTrip(req)
+			if at == own+"/endpointslices" && req.Method == http.MethodDelete {
+				defer GinkgoRecover()
+				served(Default)
+			}
+			return response, err
+		})
+		respec(sg, strings.NewReplacer("name: b", "name: c", "group: b", "group: c").Replace(exposed))
+		Eventually(endpointsOf("web-c")).Should(ConsistOf(at("c/http", podB, 8080, "rs"), at("c/admin", podB, 81, "rs")))
+		Eventually(endpointsOf("web")).Should(ConsistOf(at("a/http", podA, 80, "rs"), at("c/http", podB, 8080, "rs"), at("c/admin", podB, 81, "rs")))
+		Eventually(gone(b)).Should(BeTrue())
+		Eventually(ready(sg)).Should(HavePrefix("True"))
+		quiet()
+		Expect(service(Default, "web").Spec).To(Equal(main.Spec))
+		Expect(service(Default, "web").UID).To(Equal(main.UID))
+		Expect(service(Default, "web-a")).To(Equal(a), "of the other group nothing is written")
+	})
+
+	It("follows two groups that exchange their names", func() {
+		start()
+		a := service(Default, "web-a")
+		respec(sg, strings.NewReplacer("app: a", "app: b", "app: b", "app: a").Replace(exposed))
+		Eventually(endpointsOf("web-a")).Should(ConsistOf(at("a/http", podB, 80, "rs")))
+		Eventually(endpointsOf("web-b")).Should(ConsistOf(at("b/http", podA, 8080, "rs"), at("b/admin", podA, 81, "rs")))
+		Eventually(endpointsOf("web")).Should(ConsistOf(at("a/http", podB, 80, "rs"), at("b/http", podA, 8080, "rs"), at("b/admin", podA, 81, "rs")))
+		Expect(service(Default, "web-a").UID).To(Equal(a.UID))
 	})
 
 	It("restores what is deleted or edited", func() {
