@@ -97,19 +97,15 @@ func (r *Reconciler) recordTransitions(before, after *v1alpha1.ServiceGroup) {
 		if now.Status == metav1.ConditionFalse && now.Reason != v1alpha1.ReasonPending {
 			kind = corev1.EventTypeWarning
 		}
-		note := now.Message
-		if len(note) > maxNote {
-			note = note[:maxNote-3] + "..."
-		}
-		r.events.Eventf(after, nil, kind, now.Reason, "Reconcile", "%s", note)
+		r.events.Eventf(after, nil, kind, now.Reason, "Reconcile", "%s", plan.Shorten(now.Message, maxNote))
 	}
 }
 
 // recordNewAddresses records that a Service could not get back the addresses or numbers where its clients look
 // for it.
 func (r *Reconciler) recordNewAddresses(sg *v1alpha1.ServiceGroup, svc *corev1.Service) {
-	r.events.Eventf(sg, nil, corev1.EventTypeWarning, "AddressesChanged", "Restore",
-		"others hold what Service %s had before (%s, ports %s); it has %s, ports %s now", svc.Name,
+	note := fmt.Sprintf("others hold what Service %s had before (%s, ports %s); it has %s, ports %s now", svc.Name,
 		strings.Join(plan.RememberedClusterIPs(&sg.Status), ","), plan.PortSummary(plan.RememberedPorts(&sg.Status)),
 		strings.Join(svc.Spec.ClusterIPs, ","), plan.PortSummary(plan.PortsOf(svc)))
+	r.events.Eventf(sg, nil, corev1.EventTypeWarning, "AddressesChanged", "Restore", "%s", plan.Shorten(note, maxNote))
 }

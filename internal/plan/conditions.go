@@ -12,8 +12,13 @@ import (
 	"github.com/servicegroup-dev/servicegroup/api/v1alpha1"
 )
 
-// maxListed bounds the items a message lists; nobody reads more.
-const maxListed = 10
+const (
+	// maxListed bounds the items a message lists; nobody reads more.
+	maxListed = 10
+	// maxMessage is the size of a condition's message that the API server takes. A bigger one would be no
+	// condition at all.
+	maxMessage = 32 << 10
+)
 
 // RestIsServed ends the message of a condition Accepted that is False for a part of the spec only.
 const RestIsServed = ". Everything else is served"
@@ -73,7 +78,11 @@ func conditions(o Outcome) []metav1.Condition {
 	if o.Programming != nil {
 		out = append(out, programmedCondition(o, accepted.Status))
 	}
-	return append(append(out, ready), abnormal(out)...)
+	out = append(append(out, ready), abnormal(out)...)
+	for i := range out {
+		out[i].Message = Shorten(out[i].Message, maxMessage)
+	}
+	return out
 }
 
 // abnormal are the conditions that are there only while they are True: Stalled while the spec is not
@@ -114,32 +123,33 @@ func readyCondition(o Outcome) metav1.Condition {
 		ready.Message = "no ready endpoint for " + joinListed(without, "; for ")
 	}
 	if ready.Status == metav1.ConditionTrue {
-		for _, pods := range passedBy(o) {
-			ready.Message += "; " + pods
+		if passed := passedBy(o); len(passed) > 0 {
+			ready.Message += "; " + joinListed(passed, "; ")
 		}
 	}
-	for i := range o.Members {
-		ready.Message += remark(&o.Members[i])
+	if remarks := remarks(o.Members); len(remarks) > 0 {
+		ready.Message += "; " + joinListed(remarks, "; ")
 	}
 	return ready
 }
 
-// remark says what else there is to know of a group that may be served all the same.
-func remark(m *Membership) string {
-	switch {
-	case m.External != nil:
-		return externalRemark(m)
-	case m.LeftOut > m.OtherFamily:
-		return fmt.Sprintf("; group %s leaves out pods whose address no EndpointSlice may have (loopback, link-local, multicast)", m.Group) + otherFamily(m)
+// remarks say what else there is to know of groups that may be served all the same.
+func remarks(members []Membership) []string {
+	var out []string
+	for i := range members {
+		m := &members[i]
+		if m.External != nil {
+			out = append(out, externalRemarks(m)...)
+			continue
+		}
+		if m.LeftOut > m.OtherFamily {
+			out = append(out, fmt.Sprintf("group %s leaves out pods whose address no EndpointSlice may have (loopback, link-local, multicast)", m.Group))
+		}
+		if m.OtherFamily > 0 {
+			out = append(out, fmt.Sprintf("group %s leaves out pods that have no address of a family of the entry point", m.Group))
+		}
 	}
-	return otherFamily(m)
-}
-
-func otherFamily(m *Membership) string {
-	if m.OtherFamily == 0 {
-		return ""
-	}
-	return fmt.Sprintf("; group %s leaves out pods that have no address of a family of the entry point", m.Group)
+	return out
 }
 
 func portsWithoutEndpoint(o Outcome) []string {
@@ -206,6 +216,15 @@ func refusalTexts(refusals []Refusal) []string {
 		out = append(out, r.Message)
 	}
 	return out
+}
+
+// Shorten is a text of at most so many bytes, with dots where the rest is missing.
+func Shorten(text string, most int) string {
+	const dots = "..."
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most-len(dots)], "") + dots
 }
 
 func joinListed(items []string, separator string) string {

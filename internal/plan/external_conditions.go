@@ -1,9 +1,6 @@
 package plan
 
-import (
-	"fmt"
-	"strings"
-)
+import "fmt"
 
 // notAllowed says for every external group which of its addresses may not be served, and what to do.
 func notAllowed(o Outcome) []string {
@@ -36,17 +33,17 @@ func notAllowed(o Outcome) []string {
 	return out
 }
 
-// externalRemark says what else there is to know of an external group that may be served all the same.
-func externalRemark(m *Membership) string {
-	var out strings.Builder
+// externalRemarks say what else there is to know of an external group that may be served all the same.
+func externalRemarks(m *Membership) []string {
+	var out []string
 	external := m.External
 	if external.Failure != "" && len(external.Endpoints) > 0 {
-		fmt.Fprintf(&out, "; group %s keeps the addresses it had, since %s cannot be looked up: %s", m.Group, external.Hostname, external.Failure)
+		out = append(out, fmt.Sprintf("group %s keeps the addresses it had, since %s cannot be looked up: %s", m.Group, external.Hostname, external.Failure))
 	}
 	if external.Surplus > 0 {
-		fmt.Fprintf(&out, "; group %s serves %d addresses of %s and leaves out the rest", m.Group, maxExternal, external.Hostname)
+		out = append(out, fmt.Sprintf("group %s serves %d addresses of %s and leaves out the rest", m.Group, maxExternal, external.Hostname))
 	}
-	return out.String()
+	return out
 }
 
 // whyExternalNotReady says why an external group has no ready endpoint.

@@ -230,3 +230,20 @@ func TestDiffStatus(t *testing.T) {
 		}
 	}
 }
+
+func TestShorten(t *testing.T) {
+	for _, test := range []struct {
+		text string
+		most int
+		want string
+	}{
+		{"short", 5, "short"},
+		{"too long", 7, "too ..."},
+		{"größer", 6, "gr..."}, // not half of a letter
+		{"größer", 7, "grö..."},
+	} {
+		if got := plan.Shorten(test.text, test.most); got != test.want {
+			t.Errorf("%q in %d bytes: %q, want %q", test.text, test.most, got, test.want)
+		}
+	}
+}

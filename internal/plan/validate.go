@@ -31,9 +31,12 @@ type Problem struct {
 	Remedy string
 }
 
+// maxShown bounds what a problem shows of what the user wrote.
+const maxShown = 256
+
 // String is the problem as one sentence for a condition.
 func (p Problem) String() string {
-	return fmt.Sprintf("%s: %s: %s; %s", p.Field, p.Value, p.Cause, p.Remedy)
+	return fmt.Sprintf("%s: %s: %s; %s", Shorten(p.Field, maxShown), Shorten(p.Value, maxShown), Shorten(p.Cause, maxShown), p.Remedy)
 }
 
 // Validate returns the problems of a spec that the API server accepted, in the order of the spec:

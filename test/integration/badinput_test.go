@@ -66,6 +66,27 @@ ports: [{port: 80, backends: [{group: a}]}]`,
 			"spec.ports[0].backends[0].targetPort: \"8080\": must contain at least one letter (a-z); give the name of a container port, or a number without quotes"),
 	)
 
+	It("of any size is told in a condition that the API server takes", func() {
+		sg := create("long", fmt.Sprintf("groups: [{name: a, selector: {matchExpressions: [{key: app, operator: Exists, values: [%s]}]}}]\nports: [{port: 80}]",
+			strings.Repeat("many, ", 20_000)))
+		Eventually(accepted(sg)).Should(And(HavePrefix("False InvalidSpec: spec.groups[0].selector: {"), ContainSubstring("Exists and DoesNotExist take none")))
+		Eventually(func(g Gomega) []string { return reasons(g, "long") }).Should(ContainElement("Warning InvalidSpec"))
+
+		var groups, ports []string
+		for i := range 16 {
+			app := numbered("app", i)
+			groups = append(groups, fmt.Sprintf("{name: g%d, selector: {matchLabels: {app: %s}}}", i, app))
+			runPod(podSpec{name: numbered("with", i), labels: map[string]string{"app": app}, ports: map[string]int32{"web": 8080}})
+			runPod(podSpec{name: numbered("without", i), labels: map[string]string{"app": app}})
+		}
+		for i := range 100 {
+			ports = append(ports, fmt.Sprintf("{name: p%d, port: %d, targetPort: web}", i, 1+i))
+		}
+		wide := create("wide", fmt.Sprintf("groups: [%s]\nports: [%s]", strings.Join(groups, ", "), strings.Join(ports, ", ")))
+		Eventually(ready(wide)).Should(And(
+			HavePrefix(`True EndpointsReady: every port has a ready endpoint; port p0 (1/TCP) leaves out 1 of the 2 pods of group "g0"`), HaveSuffix("and 1590 more")))
+	})
+
 	Describe("against other Services", func() {
 		var holder *corev1.Service
 		BeforeEach(func() {
