@@ -61,6 +61,8 @@ type waitingGroup struct {
 	generation int64
 	want       plan.Revisions
 	since      time.Time
+	// done says that every agent had it. It is known until status says so.
+	done bool
 }
 
 func newAgents(clock clock.PassiveClock) *agents {
@@ -98,14 +100,14 @@ func (a *agents) programming(sg *v1alpha1.ServiceGroup, service *corev1.Service,
 	key, now := client.ObjectKeyFromObject(sg), a.clock.Now()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if plan.IsProgrammed(sg) {
+	wait, found := a.waiting[key]
+	found = found && wait.generation == sg.Generation
+	if plan.IsProgrammed(sg) && (!found || wait.done) { // else it is not we who wrote that
 		delete(a.waiting, key)
 		return &plan.Programming{Agents: max(1, len(a.reports))}
 	}
-	wait, found := a.waiting[key]
-	if !found || wait.generation != sg.Generation {
+	if !found {
 		wait = waitingGroup{generation: sg.Generation, want: plan.RevisionsOf(service, written), since: now}
-		a.waiting[key] = wait
 	}
 	out := &plan.Programming{Late: now.Sub(wait.since) >= lateAfter}
 	for node, report := range a.reports {
@@ -117,6 +119,8 @@ func (a *agents) programming(sg *v1alpha1.ServiceGroup, service *corev1.Service,
 			out.Behind = append(out.Behind, node)
 		}
 	}
+	wait.done = out.Agents > 0 && len(out.Behind) == 0
+	a.waiting[key] = wait
 	return out
 }
 

@@ -64,6 +64,11 @@ func TestAgentsAreWaitedFor(t *testing.T) {
 	expect("node2 is gone", "200", 0, true)
 
 	sg.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionProgrammed, Status: metav1.ConditionTrue, ObservedGeneration: 2}}
+	expect("somebody else says that it is programmed", "200", 0, true)
+	a.set(reportOf("node2", "199", clock.Now()))
+	expect("somebody else says so while node2 is behind", "200", 1, true, "node2")
+	a.set(reportOf("node2", "200", clock.Now()))
+	expect("node2 has it", "200", 1, true)
 	if got := a.programming(sg, service("300"), nil); len(got.Behind) > 0 || got.Agents == 0 {
 		t.Errorf("what is programmed is asked again: %+v", got)
 	}
