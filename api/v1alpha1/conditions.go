@@ -30,13 +30,14 @@ const (
 	// ReasonInvalidSpec: a field has a value that no cluster could serve; the message names the
 	// field, the value and the remedy.
 	ReasonInvalidSpec = "InvalidSpec"
-	// ReasonNameTaken: a Service of that name exists and belongs to somebody else.
+	// ReasonNameTaken: a Service of that name, or of the name of a group's Service, exists and belongs
+	// to somebody else.
 	ReasonNameTaken = "NameTaken"
-	// ReasonNodePortUnavailable: a nodePort is outside the cluster's range, or another Service
-	// holds it; the message names the holder.
+	// ReasonNodePortUnavailable: a nodePort or the healthCheckNodePort is outside the cluster's range,
+	// or another Service holds it, or the operator's range has none left; the message names the holder.
 	ReasonNodePortUnavailable = "NodePortUnavailable"
-	// ReasonClusterIPUnavailable: a clusterIP is outside the cluster's range, or another Service
-	// holds it; the message names the holder.
+	// ReasonClusterIPUnavailable: a clusterIP is outside the cluster's range, or another Service holds
+	// it, which the message names; or it differs from the one that the Service has for life.
 	ReasonClusterIPUnavailable = "ClusterIPUnavailable"
 	// ReasonAddressNotAllowed: an external group has addresses that the manager's --external-ranges do
 	// not hold, or that nobody may serve; everything else is served.
@@ -64,6 +65,7 @@ const (
 	ReasonExternalName = "ExternalName"
 	// ReasonNoReadyEndpoints: at least one port has none; the message names the ports.
 	ReasonNoReadyEndpoints = "NoReadyEndpoints"
-	// ReasonNotAccepted: the spec is not accepted and nothing is served for it yet.
+	// ReasonNotAccepted: the spec is not accepted, and nothing is served for it yet or, with status
+	// Unknown, nobody can tell what is.
 	ReasonNotAccepted = "NotAccepted"
 )

@@ -45,8 +45,8 @@ type Port struct {
 	// +optional
 	Protocol corev1.Protocol `json:"protocol,omitempty"`
 
-	// appProtocol is the application protocol, handed on to whoever reads the generated Service,
-	// such as an Ingress controller; for example kubernetes.io/h2c.
+	// appProtocol is the application protocol, handed on to whoever reads the generated Service or its
+	// EndpointSlices, such as an Ingress controller; for example kubernetes.io/h2c.
 	// +kubebuilder:validation:MaxLength=253
 	// +optional
 	AppProtocol *string `json:"appProtocol,omitempty"`
@@ -64,9 +64,9 @@ type Port struct {
 	// +optional
 	TargetPort *intstr.IntOrString `json:"targetPort,omitempty"`
 
-	// nodePort is the port on every node, for type NodePort and LoadBalancer. Without it the API
-	// server allocates one. It must lie in the cluster's NodePort range (by default 30000-32767)
-	// and be free.
+	// nodePort is the port on every node, for type NodePort and LoadBalancer. It must lie in the
+	// cluster's NodePort range (by default 30000-32767) and be free. Without it the API server allocates
+	// one, or the operator from its flag --node-port-range, and it stays.
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=65535
 	// +optional
