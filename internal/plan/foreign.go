@@ -17,6 +17,7 @@ import (
 // change where traffic goes, as the JSON merge patch that unsets them:
 //   - a selector: the cluster would add endpoints of its own;
 //   - traffic policies, hints and source ranges: they leave clients or endpoints out;
+//   - the timeout of session affinity, and the word that a load balancer needs no nodePorts;
 //   - publishNotReadyAddresses: it lets unready pods in;
 //   - externalName: it is what is left of a Service that somebody made an ExternalName;
 //   - the label that hands the Service to a proxy it is not meant for.
@@ -25,18 +26,22 @@ func foreignFields(live *corev1.Service, owned, want *corev1ac.ServiceApplyConfi
 	if mine == nil {
 		mine = corev1ac.ServiceSpec()
 	}
-	local := corev1.ServiceInternalTrafficPolicyLocal
+	local, wanted := corev1.ServiceInternalTrafficPolicyLocal, want.Spec
 	for field, foreign := range map[string]bool{
 		"selector": len(live.Spec.Selector) > 0,
 		// Not while it is the type: the API server refuses such a Service without a name.
 		"externalName": live.Spec.ExternalName != "" && live.Spec.Type != corev1.ServiceTypeExternalName &&
-			mine.ExternalName == nil && want.Spec.ExternalName == nil,
-		"publishNotReadyAddresses": live.Spec.PublishNotReadyAddresses && mine.PublishNotReadyAddresses == nil && want.Spec.PublishNotReadyAddresses == nil,
-		"trafficDistribution":      live.Spec.TrafficDistribution != nil && mine.TrafficDistribution == nil && want.Spec.TrafficDistribution == nil,
-		"loadBalancerSourceRanges": len(live.Spec.LoadBalancerSourceRanges) > len(mine.LoadBalancerSourceRanges) && len(want.Spec.LoadBalancerSourceRanges) == 0,
-		"internalTrafficPolicy":    ptr.Deref(live.Spec.InternalTrafficPolicy, "") == local && mine.InternalTrafficPolicy == nil && want.Spec.InternalTrafficPolicy == nil,
+			mine.ExternalName == nil && wanted.ExternalName == nil,
+		"publishNotReadyAddresses": live.Spec.PublishNotReadyAddresses && mine.PublishNotReadyAddresses == nil && wanted.PublishNotReadyAddresses == nil,
+		"trafficDistribution":      live.Spec.TrafficDistribution != nil && mine.TrafficDistribution == nil && wanted.TrafficDistribution == nil,
+		"loadBalancerSourceRanges": len(live.Spec.LoadBalancerSourceRanges) > len(mine.LoadBalancerSourceRanges) && len(wanted.LoadBalancerSourceRanges) == 0,
+		"internalTrafficPolicy":    ptr.Deref(live.Spec.InternalTrafficPolicy, "") == local && mine.InternalTrafficPolicy == nil && wanted.InternalTrafficPolicy == nil,
 		"externalTrafficPolicy": live.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal &&
-			mine.ExternalTrafficPolicy == nil && want.Spec.ExternalTrafficPolicy == nil,
+			mine.ExternalTrafficPolicy == nil && wanted.ExternalTrafficPolicy == nil,
+		"sessionAffinityConfig": affinityTimeout(live) != corev1.DefaultClientIPServiceAffinitySeconds && mine.SessionAffinityConfig == nil &&
+			wanted.SessionAffinityConfig == nil && ptr.Deref(wanted.SessionAffinity, "") == live.Spec.SessionAffinity,
+		"allocateLoadBalancerNodePorts": !ptr.Deref(live.Spec.AllocateLoadBalancerNodePorts, true) && mine.AllocateLoadBalancerNodePorts == nil &&
+			wanted.AllocateLoadBalancerNodePorts == nil && ptr.Deref(wanted.Type, "") == live.Spec.Type,
 	} {
 		if foreign {
 			spec[field] = nil
@@ -51,6 +56,14 @@ func foreignFields(live *corev1.Service, owned, want *corev1ac.ServiceApplyConfi
 		out["metadata"] = map[string]any{"labels": map[string]any{label: nil}}
 	}
 	return out
+}
+
+// affinityTimeout is the timeout of a Service's session affinity, the default if there is none.
+func affinityTimeout(svc *corev1.Service) int32 {
+	if c := svc.Spec.SessionAffinityConfig; c != nil && c.ClientIP != nil {
+		return ptr.Deref(c.ClientIP.TimeoutSeconds, corev1.DefaultClientIPServiceAffinitySeconds)
+	}
+	return corev1.DefaultClientIPServiceAffinitySeconds
 }
 
 // hasForeignPort finds a port, or the appProtocol of one, that others added: the last apply did not write it,

@@ -22,9 +22,11 @@ type vandalism struct {
 
 func vandalisms() []*vandalism {
 	const (
-		ports = "type: NodePort\n" + oneGroup + "ports: [{name: http, port: 80}, {name: dns, port: 53, protocol: UDP}]"
-		local = "type: LoadBalancer\nexternalTrafficPolicy: Local\n" + oneGroup + "ports: [{name: http, port: 80}]"
-		dual  = "ipFamilyPolicy: RequireDualStack\n" + oneGroup + "ports: [{name: http, port: 80}]"
+		ports  = "type: NodePort\n" + oneGroup + "ports: [{name: http, port: 80}, {name: dns, port: 53, protocol: UDP}]"
+		local  = "type: LoadBalancer\nexternalTrafficPolicy: Local\n" + oneGroup + "ports: [{name: http, port: 80}]"
+		lb     = "type: LoadBalancer\n" + oneGroup + "ports: [{name: http, port: 80}]"
+		sticky = "sessionAffinity: ClientIP\n" + oneGroup + "ports: [{name: http, port: 80}]"
+		dual   = "ipFamilyPolicy: RequireDualStack\n" + oneGroup + "ports: [{name: http, port: 80}]"
 	)
 	type service = *corev1.Service
 	one := func(edit func(service)) []func(service) { return []func(service){edit} }
@@ -47,6 +49,13 @@ func vandalisms() []*vandalism {
 		}, func(s service) { s.Spec.Type = corev1.ServiceTypeNodePort }}},
 		{what: "a policy without a healthCheckNodePort", spec: local, edits: one(func(s service) {
 			s.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyCluster
+		})},
+		{what: "no nodePorts for a load balancer", spec: lb, edits: one(func(s service) {
+			s.Spec.AllocateLoadBalancerNodePorts = ptr.To(false)
+			s.Spec.Ports[0].NodePort = 0
+		})},
+		{what: "another timeout of session affinity", spec: sticky, edits: one(func(s service) {
+			s.Spec.SessionAffinityConfig.ClientIP.TimeoutSeconds = ptr.To[int32](7)
 		})},
 		{what: "a family less", spec: dual, edits: one(func(s service) {
 			s.Spec.IPFamilyPolicy = ptr.To(corev1.IPFamilyPolicySingleStack)
@@ -73,16 +82,12 @@ var _ = Describe("What the API server gave to a Service", func() {
 		for _, v := range all {
 			v.before, v.status = service(Default, v.sg.Name), statusOf(v.sg)(Default)
 		}
-		vandalise := func() {
-			for _, v := range all {
-				for _, change := range v.edits {
-					edit(service(Default, v.sg.Name), change)
-				}
-			}
+		expectSpec := func(v *vandalism) {
+			Eventually(func(g Gomega) corev1.ServiceSpec { return service(g, v.sg.Name).Spec }).Should(Equal(v.before.Spec), v.what)
 		}
 		expectRestored := func() {
 			for _, v := range all {
-				Eventually(func(g Gomega) corev1.ServiceSpec { return service(g, v.sg.Name).Spec }).Should(Equal(v.before.Spec), v.what)
+				expectSpec(v)
 			}
 			quiet()
 			for _, v := range all {
@@ -91,10 +96,21 @@ var _ = Describe("What the API server gave to a Service", func() {
 				Expect(reasons(Default, v.sg.Name)).To(BeEmpty(), v.what)
 			}
 		}
-		vandalise()
+		// A write that loses a race costs the API server the nodePorts it asked for, for minutes: it takes them
+		// before it knows (fn(ctx, true) in registry/generic/registry/store.go, Kubernetes 1.37).
+		for _, v := range all {
+			for _, change := range v.edits {
+				edit(service(Default, v.sg.Name), change)
+				expectSpec(v)
+			}
+		}
 		expectRestored()
 		stopManager()
-		vandalise()
+		for _, v := range all {
+			for _, change := range v.edits {
+				edit(service(Default, v.sg.Name), change)
+			}
+		}
 		startManager(managerConfig)
 		expectRestored()
 	})
