@@ -116,6 +116,9 @@ func parseCIDRs(flag string, list []string) ([]netip.Prefix, error) {
 }
 
 func runAgent(ctx context.Context, config *rest.Config, options node.Options, settings agentFlags) error {
+	// Of all it asks only the first lists are long, and a network of nodes carries them in less time than an
+	// API server needs to compress them, anew for every agent.
+	config.DisableCompression = true
 	client, err := rest.HTTPClientFor(config)
 	if err != nil {
 		return fmt.Errorf("connecting to the API server: %w", err)
