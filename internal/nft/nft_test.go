@@ -342,6 +342,37 @@ func TestMonitorSeesOnlyWhatOthersDoToOurTables(t *testing.T) {
 	}
 }
 
+// TestLostNotificationsCountAsAChangeOfOthers: the kernel tells of each element, and what does not fit into the socket is lost,
+// maybe with what somebody else did.
+func TestLostNotificationsCountAsAChangeOfOthers(t *testing.T) {
+	tables := openTables(t)
+	monitor, err := nft.OpenMonitor(func(port uint32) bool { return port == tables.PortID() })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer monitor.Close()
+	many := &proxy.Service{Frontends: []proxy.Frontend{{
+		Key:       proxy.Key{Addr: netip.MustParseAddr("10.96.0.10"), Port: 80, Protocol: proxy.TCP},
+		Endpoints: endpoints("ipv4", proxy.MaxEndpoints),
+	}}}
+	seen := make(chan error, 1)
+	for range 40 { // so much that no socket takes it
+		change := ruleset.NewState().Apply(ruleset.Update{Services: map[types.NamespacedName]*proxy.Service{{Name: "many"}: many}}).Change
+		if err := tables.Replace(&change); err != nil {
+			t.Fatal(err)
+		}
+	}
+	go func() { seen <- monitor.Wait() }()
+	select {
+	case err := <-seen:
+		if err != nil {
+			t.Errorf("lost notifications are an error: %v", err)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("lost notifications were not noticed")
+	}
+}
+
 func TestAFailedTransactionChangesNothing(t *testing.T) {
 	tables, state := openTables(t), ruleset.NewState()
 	change := state.Apply(dualStackUpdate()).Change

@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"regexp"
+	"strings"
+	"syscall"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -45,6 +48,90 @@ func testMove(t *testing.T, b *bed, mode string) {
 		t.Errorf("%d of %d connections failed, such as %v", tally.Failed, tally.Total(), tally.Errors)
 	}
 	b.cleanUp(t, back)
+}
+
+// TestKubeProxysRulesStay: beside kube-proxy the agent programs, repairs and cleans up, and leaves what is not its
+// own as it is, byte by byte.
+func TestKubeProxysRulesStay(t *testing.T) {
+	for _, mode := range []string{"iptables", "nftables"} {
+		t.Run(mode, func(t *testing.T) { testBeside(t, requireBed(t), mode) })
+	}
+}
+
+func testBeside(t *testing.T, b *bed, mode string) {
+	endpoints := []netip.Addr{netip.MustParseAddr("10.244.200.1"), netip.MustParseAddr("10.244.200.2")}
+	plain := b.serviceOf(t, "plain-"+mode, func(s *corev1.Service) {
+		s.Labels, s.Spec.Type = nil, corev1.ServiceTypeNodePort
+	}, endpoints[0])
+	b.labelSlice(t, plain.Name, "")
+	proxy := b.startKubeProxy(t, mode)
+	eventually(t, "kube-proxy serves its own", func() error {
+		if !strings.Contains(b.foreignRules(t), plain.Spec.ClusterIP) {
+			return errors.New("it does not yet")
+		}
+		return nil
+	})
+	// kube-proxy writes its rules anew now and then, in another order: it stands still while they are compared.
+	if err := proxy.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = proxy.Signal(syscall.SIGCONT) })
+	before := ""
+	eventually(t, "what kube-proxy has begun ends", func() error {
+		last := before
+		if before = b.foreignRules(t); before != last {
+			return errors.New("the rules change")
+		}
+		return nil
+	})
+	require := func(after string) {
+		t.Helper()
+		if now := b.foreignRules(t); now != before {
+			t.Errorf("after %s the rules of others are\n%s\nthey were\n%s", after, now, before)
+		}
+	}
+	agent := b.startAgent(t)
+	ours := b.serviceOf(t, "ours-"+mode, func(s *corev1.Service) { s.Spec.Type = corev1.ServiceTypeNodePort }, endpoints...)
+	b.awaitEndpoints(t, ours.Spec.ClusterIP, endpoints)
+	require("a start and a new Service")
+	b.setEndpoints(t, ours.Name, endpoints[1])
+	b.awaitEndpoints(t, ours.Spec.ClusterIP, endpoints[1:])
+	require("a change")
+	b.nft(t, "delete table ip servicegroup")
+	b.awaitEndpoints(t, ours.Spec.ClusterIP, endpoints[1:])
+	require("a repair")
+	if err := agent.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := b.node.Output(t.Context(), agent.Path(), "agent", "cleanup"); err != nil {
+		t.Fatalf("agent cleanup: %v: %s", err, out)
+	}
+	require("the cleanup")
+	if err := proxy.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	b.cleanUp(t, proxy)
+}
+
+// foreignRules are all rules of the node but the agent's. Counters do not count.
+func (b *bed) foreignRules(t *testing.T) string {
+	t.Helper()
+	tables, err := b.node.Output(t.Context(), "nft", "list", "tables")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	for table := range strings.Lines(tables) {
+		if strings.HasSuffix(strings.TrimSpace(table), " servicegroup") {
+			continue
+		}
+		listing, err := b.node.Output(t.Context(), "nft", append([]string{"-s", "list"}, strings.Fields(table)...)...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out.WriteString(listing)
+	}
+	return out.String()
 }
 
 // move replaces kube-proxy by the agent.
