@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/grafana/grafana-foundation-sdk/go/cog"
+
 	"github.com/servicegroup-dev/servicegroup/internal/lab"
 	"github.com/servicegroup-dev/servicegroup/test/install/manifests"
 )
@@ -68,8 +70,9 @@ func TestAlertsHaveRunbooks(t *testing.T) {
 
 var grafanaVariable = regexp.MustCompile(`\$(\w+)`)
 
-// TestDashboard: the panels are placed beside and below each other, ask something, and use variables
-// that there are.
+// TestDashboard: Grafana's model takes it, the panels are of kinds that there are, placed beside and below each
+// other, and ask the data source that the user chose something, with variables that there are, in the unit of
+// what it yields.
 func TestDashboard(t *testing.T) {
 	dashboard, err := manifests.ReadDashboard()
 	must(t, "reading the dashboard", err)
@@ -86,6 +89,13 @@ func TestDashboard(t *testing.T) {
 			t.Errorf("panel %d %q has an ID of another, no title or no query", panel.ID, panel.Title)
 		}
 		ids[panel.ID] = true
+		if _, known := cog.ConfigForPanelcfgVariant(panel.Type); !known {
+			t.Errorf("panel %q is a %q, which Grafana does not have", panel.Title, panel.Type)
+		}
+		chosen := manifests.Datasource{Type: "prometheus", UID: "$datasource"}
+		if panel.Datasource != chosen {
+			t.Errorf("panel %q asks %+v", panel.Title, panel.Datasource)
+		}
 		at := panel.GridPos
 		if at.H < 1 || at.W < 1 || at.X < 0 || at.X+at.W > 24 {
 			t.Errorf("panel %q is outside of the 24 columns: %+v", panel.Title, at)
@@ -100,6 +110,9 @@ func TestDashboard(t *testing.T) {
 			}
 		}
 		for _, target := range panel.Targets {
+			if err := manifests.CheckUnit(target.Expr, panel.Unit(target)); err != nil || target.Datasource != chosen {
+				t.Errorf("panel %q asks %+v: %v", panel.Title, target.Datasource, err)
+			}
 			for _, found := range grafanaVariable.FindAllStringSubmatch(target.Expr, -1) {
 				if !variables[found[1]] {
 					t.Errorf("panel %q uses the variable %s, which there is not", panel.Title, found[0])
