@@ -236,7 +236,7 @@ func newInstallation(t *testing.T) *installation {
 	t.Helper()
 	l, err := lab.Start(t.Context(), lab.Options{
 		ControlPlaneOptions: lab.ControlPlaneOptions{
-			WithoutCRDs: true, AuditLog: true,
+			WithoutCRDs: true, AuditLog: true, DualStack: true,
 			APIServerArgs: []string{"--enable-admission-plugins=OwnerReferencesPermissionEnforcement"},
 		},
 		Nodes: 2,

@@ -16,7 +16,7 @@ import (
 
 // pause is how long a client waits between two requests: as many connections as a client makes in a test
 // must not use up its ports.
-const pause = 5 * time.Millisecond
+const pause = 10 * time.Millisecond
 
 // answerBound is how long a client waits for an answer. A lost datagram is not sent again.
 const answerBound = 5 * time.Second
@@ -27,6 +27,8 @@ type traffic struct {
 	clients sync.WaitGroup
 	mu      sync.Mutex
 	counts  map[string]*count
+	// moved is how often session affinity led a client to another pod than before.
+	moved map[string]int
 }
 
 // count is what became of one client's requests.
@@ -38,7 +40,7 @@ type count struct {
 
 func newTraffic(t *testing.T) (*traffic, context.Context) {
 	ctx, cancel := context.WithCancel(context.Background())
-	traffic := &traffic{stop: cancel, counts: map[string]*count{}}
+	traffic := &traffic{stop: cancel, counts: map[string]*count{}, moved: map[string]int{}}
 	t.Cleanup(traffic.end)
 	return traffic, ctx
 }
@@ -77,6 +79,28 @@ func (r *traffic) connect(ctx context.Context, from *lab.Host, network, address 
 		defer done()
 		_, err := from.Ask(bounded, network, address)
 		return err
+	})
+}
+
+// stick makes a new connection for each request, as one whom session affinity knows.
+func (r *traffic) stick(ctx context.Context, from *lab.Host, address string) {
+	name := fmt.Sprintf("%s to %s, session affinity", from.Name, address)
+	r.moved[name] = 0
+	pod := ""
+	r.keepAsking(ctx, name, func() error {
+		bounded, done := context.WithTimeout(context.WithoutCancel(ctx), answerBound)
+		defer done()
+		who, err := from.Ask(bounded, "tcp", address)
+		if err != nil {
+			return err
+		}
+		if pod != "" && who != pod {
+			r.mu.Lock()
+			r.moved[name]++
+			r.mu.Unlock()
+		}
+		pod = who
+		return nil
 	})
 }
 
@@ -146,6 +170,18 @@ func (r *traffic) expectAllAnswered(t *testing.T) {
 		}
 		if counted.answered < 100 {
 			t.Errorf("%s: only %d requests", name, counted.answered)
+		}
+	}
+}
+
+// expectLoyal checks, once the requests have ended, that session affinity lost its clients' pods at most so
+// often.
+func (r *traffic) expectLoyal(t *testing.T, most int) {
+	t.Helper()
+	for name, moved := range r.moved {
+		t.Logf("%s: %d changes of the pod", name, moved)
+		if moved > most {
+			t.Errorf("%s: the pod changed %d times, want at most %d", name, moved, most)
 		}
 	}
 }
