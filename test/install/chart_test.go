@@ -121,6 +121,10 @@ func TestValuesOffTheSchema(t *testing.T) {
 		{manifests.Values{"image": manifests.Values{"digest": "sha256:short"}}, []string{"image/digest"}},
 		{manifests.Values{"log": manifests.Values{"format": "xml"}}, []string{"log/format"}},
 		{manifests.Values{"monitoring": manifests.Values{"podMonitor": true}}, []string{"monitoring", "podMonitor"}},
+		{manifests.Values{"networkPolicy": manifests.Values{"metricsFrom": []any{"monitoring"}}}, []string{"networkPolicy/metricsFrom/0", "object"}},
+		{manifests.Values{"manager": manifests.Values{"strategy": manifests.Values{"type": "Slow"}}}, []string{"manager/strategy/type"}},
+		{manifests.Values{"agent": manifests.Values{"extraEnv": []any{manifests.Values{"value": "1"}}}}, []string{"agent/extraEnv/0", "name"}},
+		{manifests.Values{"agent": manifests.Values{"updateStrategy": manifests.Values{"rollingUpdate": manifests.Values{"maxSurge": 1}}}}, []string{"agent/updateStrategy/rollingUpdate/maxSurge"}},
 	} {
 		_, err := manifests.Helm(test.values)
 		for _, want := range test.want {

@@ -52,6 +52,9 @@ func TestPodSecurity(t *testing.T) {
 	}
 	for _, spec := range []corev1.PodSpec{manager.Spec.Template.Spec, agent.Spec.Template.Spec} {
 		for _, c := range spec.Containers {
+			if spec.AutomountServiceAccountToken == nil || spec.EnableServiceLinks == nil || *spec.EnableServiceLinks {
+				t.Errorf("%s does not ask for its token, or learns of every Service of its namespace", c.Name)
+			}
 			if !*c.SecurityContext.ReadOnlyRootFilesystem || *c.SecurityContext.AllowPrivilegeEscalation || len(spec.Volumes) > 0 {
 				t.Errorf("%s writes to its root, may gain privileges, or mounts something", c.Name)
 			}

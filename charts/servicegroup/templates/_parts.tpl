@@ -11,6 +11,8 @@ app.kubernetes.io/component: {{ . }}
 
 {{- define "servicegroup.labels" -}}
 {{ include "servicegroup.selector" (index . 0) }}
+app.kubernetes.io/instance: {{ (index . 1).Release.Name }}
+app.kubernetes.io/managed-by: {{ (index . 1).Release.Service }}
 app.kubernetes.io/version: {{ (index . 1).Chart.AppVersion | quote }}
 helm.sh/chart: {{ (index . 1).Chart.Name }}-{{ (index . 1).Chart.Version }}
 {{- end -}}
@@ -19,6 +21,11 @@ helm.sh/chart: {{ (index . 1).Chart.Name }}-{{ (index . 1).Chart.Version }}
 {{- with .Values.image -}}
 {{ .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ .tag | default $.Chart.AppVersion }}{{ end }}
 {{- end -}}
+{{- end -}}
+
+{{/* How pods are replaced; what is said of rolling updates is refused with any other type. */}}
+{{- define "servicegroup.strategy" -}}
+{{ eq .type "RollingUpdate" | ternary . (omit . "rollingUpdate") | toYaml }}
 {{- end -}}
 
 {{/* Flags that manager and agent share, where they differ from the defaults. */}}

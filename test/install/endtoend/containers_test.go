@@ -75,6 +75,9 @@ func (i *installation) withAPIServer(env []string) []string {
 // serviceAccount is the folder that the kubelet would mount, with a token that ends with the pod.
 func (i *installation) serviceAccount(pod corev1.Pod) string {
 	i.t.Helper()
+	if mounted := pod.Spec.AutomountServiceAccountToken; mounted == nil || !*mounted {
+		i.t.Fatalf("%s does not ask for its token", pod.Name)
+	}
 	dir := filepath.Join(i.ControlPlane.Dir(), "accounts", pod.Name)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		i.t.Fatal(err)
