@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"debug/elf"
+	"errors"
 	"maps"
 	"os"
 	"runtime"
@@ -48,11 +49,12 @@ var theIndex = sync.OnceValues(func() (*image.Index, error) {
 	return builder.Push(context.Background(), "first", imageVersion, epoch)
 })
 
-// requireImages skips the test, saying why, where no image can be built or run; in CI it fails it.
+// requireImages skips the test, saying why, where no image can be built or run, for this machine or another; in CI
+// it fails it.
 func requireImages(t *testing.T) {
 	t.Helper()
 	lab.Require(t)
-	err := image.Missing()
+	err := errors.Join(image.Missing(), image.EmulatorMissing())
 	switch {
 	case err == nil:
 	case os.Getenv("CI") == "true":

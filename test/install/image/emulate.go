@@ -16,6 +16,9 @@ var Foreign = map[string]string{"amd64": "arm64", "arm64": "amd64"}[runtime.GOAR
 // kernel.
 var emulator = map[string]string{"amd64": "qemu-x86_64-static", "arm64": "qemu-aarch64-static"}[Foreign]
 
+// EmulatorMissing says how to get what [Image.Emulate] needs, if it is not there.
+func EmulatorMissing() error { return missing(emulator, "qemu-user-static") }
+
 // Emulate returns the command that runs the program of an image of another architecture, as it is and with
 // all rights: no container.
 func (i *Image) Emulate(args ...string) (*exec.Cmd, error) {

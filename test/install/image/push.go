@@ -24,19 +24,18 @@ const user = 65532
 
 // Missing says which program is not there and how to get it.
 func Missing() error {
-	var problems []error
-	for _, name := range []string{"buildah", "crun"} {
-		if _, err := exec.LookPath(name); err != nil {
-			problems = append(problems, fmt.Errorf("%s is missing; get it with: apt-get install %s", name, name))
-		}
-	}
-	if _, err := exec.LookPath(emulator); err != nil {
-		problems = append(problems, fmt.Errorf("%s is missing; get it with: apt-get install qemu-user-static", emulator))
-	}
+	problems := []error{missing("buildah", "buildah"), missing("crun", "crun")}
 	if err := nobody(); err != nil {
 		problems = append(problems, err)
 	}
 	return errors.Join(problems...)
+}
+
+func missing(program, debianPackage string) error {
+	if _, err := exec.LookPath(program); err != nil {
+		return fmt.Errorf("%s is missing; get it with: apt-get install %s", program, debianPackage)
+	}
+	return nil
 }
 
 // nobody says whether this user namespace lacks the image's user.
