@@ -176,7 +176,7 @@ func TestStaleFlowsEndThoughNobodyLooked(t *testing.T) {
 				if test.moves && pod == pods[1].Name || !test.moves && errors.Is(err, syscall.ECONNREFUSED) {
 					return nil
 				}
-				return fmt.Errorf("%s answers (%v), before it was %s", pod, err, flow.pod)
+				return errors.Join(fmt.Errorf("%s answers, before it was %s", pod, flow.pod), err)
 			})
 		})
 	}
