@@ -30,3 +30,9 @@ func poll(ctx context.Context, bound time.Duration, stop <-chan struct{}, check 
 		}
 	}
 }
+
+// Await calls check now and then until it returns nil. It gives up after the bound or when ctx ends, and then says
+// what check said last.
+func Await(ctx context.Context, bound time.Duration, check func(context.Context) error) error {
+	return poll(ctx, bound, nil, check)
+}

@@ -210,18 +210,10 @@ func sorted(list []netip.Addr) []netip.Addr {
 func eventually(t *testing.T, what string, check func() error) time.Duration {
 	t.Helper()
 	started := time.Now()
-	ticker := time.NewTicker(20 * time.Millisecond)
-	defer ticker.Stop()
-	for {
-		err := check()
-		if err == nil {
-			return time.Since(started)
-		}
-		if time.Since(started) > bound {
-			t.Fatalf("%s: %v", what, err)
-		}
-		<-ticker.C
+	if err := lab.Await(t.Context(), bound, func(context.Context) error { return check() }); err != nil {
+		t.Fatalf("%s: %v", what, err)
 	}
+	return time.Since(started)
 }
 
 func (b *bed) awaitEndpoints(t *testing.T, vip string, want []netip.Addr) {

@@ -73,20 +73,8 @@ func (c *cluster) logEnds(t *testing.T) {
 // await looks until check has no complaint, and fails the test with the last one after the bound.
 func await(t *testing.T, what string, check func(context.Context) error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), bound)
-	defer cancel()
-	ticker := time.NewTicker(interval)
-	defer ticker.Stop()
-	for {
-		err := check(ctx)
-		if err == nil {
-			return
-		}
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			t.Fatalf("waited %s in vain until %s: %v", bound, what, err)
-		}
+	if err := lab.Await(t.Context(), bound, check); err != nil {
+		t.Fatalf("waited %s in vain until %s: %v", bound, what, err)
 	}
 }
 
