@@ -110,9 +110,13 @@ type shell struct {
 	env  []string
 }
 
+// command is a script with all that it starts, which ends together.
 func (in shell) command(ctx context.Context, script string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "bash", "-euo", "pipefail", "-c", script)
 	cmd.Dir, cmd.Env = in.dir, in.env
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = time.Second // for what goes on in the background
 	return cmd
 }
 
@@ -126,7 +130,9 @@ func (c *cluster) bash(ctx context.Context, in shell, script string) (string, er
 	if err := in.host.Start(cmd); err != nil {
 		return "", err
 	}
-	if err := cmd.Wait(); err != nil {
+	err := cmd.Wait()
+	_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // fails where nothing is left
+	if err != nil {
 		return out.String(), fmt.Errorf("%w\n%s\n%s", err, script, out.String())
 	}
 	return out.String(), nil

@@ -21,17 +21,17 @@ func (r *reader) runEndless(ctx context.Context, in shell, b block, meanwhile ev
 	if len(talk) != 1 || len(talk[0].answer) == 0 {
 		return errors.New("one command that is interrupted, and what it prints until then, make a block")
 	}
-	ctx, cancel := context.WithTimeout(ctx, bound)
-	defer cancel()
 	cmd, out := in.command(ctx, talk[0].command), &printed{}
 	cmd.Stdout, cmd.Stderr = out, out
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a terminal interrupts all of a pipeline
 	if err := in.host.Start(cmd); err != nil {
 		return err
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	said := r.until(ctx, talk[0].answer, out, meanwhile, ended)
+	patience := time.NewTimer(bound)
+	defer patience.Stop()
+	// A terminal interrupts all of a pipeline.
 	if err := syscall.Kill(-cmd.Process.Pid, syscall.SIGINT); err != nil {
 		return errors.Join(said, fmt.Errorf("it had ended: %w\n%s", err, out))
 	}
@@ -42,12 +42,14 @@ func (r *reader) runEndless(ctx context.Context, in shell, b block, meanwhile ev
 			err = nil
 		}
 		return errors.Join(said, err)
-	case <-ctx.Done():
+	case <-patience.C:
 		return errors.Join(said, fmt.Errorf("an interrupt does not end %s", talk[0].command))
 	}
 }
 
 func (r *reader) until(ctx context.Context, shown []string, out *printed, meanwhile event, ended <-chan error) error {
+	ctx, cancel := context.WithTimeout(ctx, bound)
+	defer cancel()
 	ticker := time.NewTicker(pause)
 	defer ticker.Stop()
 	for {
@@ -58,7 +60,7 @@ func (r *reader) until(ctx context.Context, shown []string, out *printed, meanwh
 		if meanwhile.script != "" {
 			in := r.shell
 			in.host = r.hosts[meanwhile.host]
-			if _, err := r.bash(ctx, in, meanwhile.script); err != nil {
+			if _, err := r.bash(ctx, in, meanwhile.script); err != nil && ctx.Err() == nil {
 				return fmt.Errorf("what happens meanwhile: %w", err)
 			}
 		}

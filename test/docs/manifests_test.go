@@ -61,9 +61,11 @@ func (c *cluster) renderChart(t *testing.T, values string) ([]map[string]any, er
 	cmd := exec.CommandContext(t.Context(), filepath.Join(c.root, "bin", "helm"), "template", "servicegroup", filepath.Join(c.root, "charts", "servicegroup"),
 		"--namespace", "default", "--values", "-")
 	cmd.Stdin = strings.NewReader(values)
+	var problem bytes.Buffer
+	cmd.Stderr = &problem
 	out, err := cmd.Output()
 	if err != nil {
-		return nil, fmt.Errorf("helm template: %w", err)
+		return nil, fmt.Errorf("helm template: %w\n%s", err, problem.String())
 	}
 	return objectsIn(string(out))
 }
