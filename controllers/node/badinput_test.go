@@ -117,7 +117,7 @@ func testStraySlices(t *testing.T) {
 	var marked atomic.Int32
 	b.mark = func(names ...types.NamespacedName) { marked.Add(int32(len(names))) }
 	pass := func(d time.Duration) {
-		time.Sleep(d)
+		<-time.After(d)
 		synctest.Wait()
 	}
 	expect := func(what, counted string, lines, looks int) {
