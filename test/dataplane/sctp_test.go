@@ -2,6 +2,7 @@ package dataplane
 
 import (
 	"encoding/binary"
+	"fmt"
 	"hash/crc32"
 	"net"
 	"net/netip"
@@ -9,8 +10,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-
-	"github.com/servicegroup-dev/servicegroup/internal/lab"
 )
 
 // TestSCTP sends the first packet of an association as raw bytes, since kernels without SCTP sockets
@@ -20,44 +19,53 @@ func TestSCTP(t *testing.T) {
 	b.serve(t, newService("web3").with(func(s *corev1.Service) {
 		s.Spec.Ports = []corev1.ServicePort{{Name: "signal", Port: 2905, NodePort: 30905, Protocol: corev1.ProtocolSCTP}}
 	}))
-	for _, test := range []struct {
-		from, to string
-		vip      netip.Addr
-		port     uint16
-		source   string
-	}{
-		{"asker1", "vip", netip.MustParseAddr("10.96.0.20"), 2905, "asker1"},
-		{"client", "node1", b.hosts["node1"].IPv4, 30905, "node1"},
-	} {
-		t.Run(test.from+" to "+test.to, func(t *testing.T) {
-			receiver := listenSCTP(t, b.hosts["web3"])
-			sender := listenSCTP(t, b.hosts[test.from])
-			const sourcePort = 40000
-			packet := initPacket(sourcePort, test.port)
-			if _, err := sender.WriteTo(packet, &net.IPAddr{IP: test.vip.AsSlice()}); err != nil {
-				t.Fatal(err)
-			}
-			buffer := make([]byte, 2<<10)
-			if err := receiver.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
-				t.Fatal(err)
-			}
-			n, source, err := receiver.ReadFrom(buffer)
-			if err != nil {
-				t.Fatalf("the pod received nothing: %v", err)
-			}
-			if port := binary.BigEndian.Uint16(buffer[2:]); port != webPort || n != len(packet) {
-				t.Errorf("the pod received %d bytes for port %d, want %d for %d", n, port, len(packet), webPort)
-			}
-			if got, want := source.String(), b.hosts[test.source].IPv4.String(); got != want {
-				t.Errorf("the pod saw %s as source, want %s", got, want)
-			}
-		})
+	for _, ipv4 := range []bool{true, false} {
+		for _, p := range []path{
+			{"asker1", "vip:2905/sctp", "web3", "asker1"},
+			{"asker2", "vip:2905/sctp", "web3", "asker2"},
+			{"node1", "vip:2905/sctp", "web3", "node1"},
+			{"node2", "vip:2905/sctp", "web3", "node2"},
+			{"client", "node1:30905/sctp", "web3", "node1"},
+			{"asker1", "node1:30905/sctp", "web3", "node1"},
+		} {
+			t.Run(fmt.Sprintf("%s to %s %s", p.from, p.to, map[bool]string{true: "IPv4", false: "IPv6"}[ipv4]), func(t *testing.T) {
+				b.associate(t, p, ipv4)
+			})
+		}
 	}
 }
 
-func listenSCTP(t *testing.T, host *lab.Host) net.PacketConn {
+// associate sends the first packet of an association and compares what arrives.
+func (b *bed) associate(t *testing.T, p path, ipv4 bool) {
 	t.Helper()
-	conn, err := host.ListenPacket("ip4:132", host.IPv4.String())
+	receiver, sender := b.listenSCTP(t, p.want, ipv4), b.listenSCTP(t, p.from, ipv4)
+	_, to := b.target(p.to, ipv4)
+	target := netip.MustParseAddrPort(to)
+	const sourcePort = 40000
+	packet := initPacket(sourcePort, target.Port())
+	if _, err := sender.WriteTo(packet, &net.IPAddr{IP: target.Addr().AsSlice()}); err != nil {
+		t.Fatal(err)
+	}
+	buffer := make([]byte, 2<<10)
+	if err := receiver.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	n, source, err := receiver.ReadFrom(buffer)
+	if err != nil {
+		t.Fatalf("the pod received nothing: %v", err)
+	}
+	if port := binary.BigEndian.Uint16(buffer[2:]); port != webPort || n != len(packet) {
+		t.Errorf("the pod received %d bytes for port %d, want %d for %d", n, port, len(packet), webPort)
+	}
+	if got, want := source.String(), b.address(p.source, ipv4).String(); got != want {
+		t.Errorf("the pod saw %s as source, want %s", got, want)
+	}
+}
+
+func (b *bed) listenSCTP(t *testing.T, host string, ipv4 bool) net.PacketConn {
+	t.Helper()
+	network := map[bool]string{true: "ip4:132", false: "ip6:132"}[ipv4]
+	conn, err := b.hosts[host].ListenPacket(network, b.address(host, ipv4).String())
 	if err != nil {
 		t.Fatal(err)
 	}
