@@ -123,7 +123,7 @@ func (o *convertOptions) readFile() ([]corev1.Service, error) {
 	if o.file != "-" {
 		file, err := os.Open(o.file)
 		if err != nil {
-			return nil, fmt.Errorf("reading the Service, name another file with -f: %w", err)
+			return nil, fmt.Errorf("reading the Service: %w; name another file with -f", err)
 		}
 		defer file.Close()
 		in = file
