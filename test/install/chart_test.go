@@ -14,6 +14,7 @@ import (
 	"helm.sh/helm/v4/pkg/chart/v2/lint"
 	"helm.sh/helm/v4/pkg/chart/v2/lint/support"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
 	"sigs.k8s.io/yaml"
 
 	"github.com/servicegroup-dev/servicegroup/internal/lab"
@@ -120,7 +121,8 @@ func TestValuesOffTheSchema(t *testing.T) {
 		{manifests.Values{"agent": manifests.Values{"detectLocalMode": "Magic"}}, []string{"agent/detectLocalMode"}},
 		{manifests.Values{"image": manifests.Values{"digest": "sha256:short"}}, []string{"image/digest"}},
 		{manifests.Values{"log": manifests.Values{"format": "xml"}}, []string{"log/format"}},
-		{manifests.Values{"monitoring": manifests.Values{"podMonitor": true}}, []string{"monitoring", "podMonitor"}},
+		{manifests.Values{"monitoring": manifests.Values{"monitors": true}}, []string{"monitoring", "monitors"}},
+		{manifests.Values{"monitoring": manifests.Values{"podMonitor": true}}, []string{"monitoring.podMonitor", "monitoring.tokenSecret.name"}},
 		{manifests.Values{"networkPolicy": manifests.Values{"metricsFrom": []any{"monitoring"}}}, []string{"networkPolicy/metricsFrom/0", "object"}},
 		{manifests.Values{"manager": manifests.Values{"strategy": manifests.Values{"type": "Slow"}}}, []string{"manager/strategy/type"}},
 		{manifests.Values{"agent": manifests.Values{"extraEnv": []any{manifests.Values{"value": "1"}}}}, []string{"agent/extraEnv/0", "name"}},
@@ -263,6 +265,77 @@ func TestOptionsTakeObjectsAway(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestMonitors: what finds the metrics, and what is shown for them.
+func TestMonitors(t *testing.T) {
+	token := manifests.Values{"name": "token"}
+	const (
+		tls      = "port:metrics scheme:https tlsConfig:map[insecureSkipVerify:true]"
+		ownToken = "[map[bearerTokenFile:/var/run/secrets/kubernetes.io/serviceaccount/token " + tls + "]]"
+		secret   = "[map[authorization:map[credentials:map[key:token name:token]] "
+		bySecret = secret + tls + "]]"
+		// By their job alerts and dashboard know the agents' metrics.
+		job       = "relabelings:[map[replacement:servicegroup-agent-metrics targetLabel:job]] "
+		podSecret = secret + "port:metrics " + job + "scheme:https tlsConfig:map[insecureSkipVerify:true]]]"
+		podHTTP   = "[map[port:metrics " + job + "scheme:http]]"
+	)
+	for _, test := range []struct {
+		name       string
+		monitoring manifests.Values
+		secure     bool
+		want       map[string]string
+	}{
+		{"none", manifests.Values{}, true, map[string]string{}},
+		{"Services", manifests.Values{"serviceMonitor": true}, true, map[string]string{
+			"ServiceMonitor servicegroup-manager": ownToken, "ServiceMonitor servicegroup-agent": ownToken,
+		}},
+		{"Services, with a token", manifests.Values{"serviceMonitor": true, "tokenSecret": token}, true, map[string]string{
+			"ServiceMonitor servicegroup-manager": bySecret, "ServiceMonitor servicegroup-agent": bySecret,
+		}},
+		{"the agents' pods", manifests.Values{"serviceMonitor": true, "podMonitor": true, "tokenSecret": token}, true, map[string]string{
+			"ServiceMonitor servicegroup-manager": bySecret, "PodMonitor servicegroup-agent": podSecret,
+		}},
+		{"the agents' pods, for everybody", manifests.Values{"podMonitor": true}, false, map[string]string{
+			"PodMonitor servicegroup-agent": podHTTP,
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			objects, err := manifests.Helm(manifests.Values{"monitoring": test.monitoring, "metrics": manifests.Values{"secure": test.secure}})
+			must(t, "rendering the chart", err)
+			found := map[string]string{}
+			for _, object := range objects {
+				field := map[string]string{"ServiceMonitor": "endpoints", "PodMonitor": "podMetricsEndpoints"}[object.GetKind()]
+				if field == "" {
+					continue
+				}
+				endpoints, _, _ := unstructured.NestedSlice(object.Object, "spec", field)
+				found[object.GetKind()+" "+object.GetName()] = fmt.Sprint(endpoints)
+				expectSelected(t, objects, object)
+			}
+			if !maps.Equal(found, test.want) {
+				t.Errorf("there are %v, want %v", found, test.want)
+			}
+		})
+	}
+}
+
+// expectSelected checks that a monitor selects something that is installed.
+func expectSelected(t *testing.T, objects []*unstructured.Unstructured, monitor *unstructured.Unstructured) {
+	t.Helper()
+	wanted, _, _ := unstructured.NestedStringMap(monitor.Object, "spec", "selector", "matchLabels")
+	for _, object := range objects {
+		has := object.GetLabels()
+		if monitor.GetKind() == "PodMonitor" {
+			has, _, _ = unstructured.NestedStringMap(object.Object, "spec", "template", "metadata", "labels")
+		} else if object.GetKind() != "Service" {
+			continue
+		}
+		if len(wanted) > 0 && labels.SelectorFromSet(wanted).Matches(labels.Set(has)) {
+			return
+		}
+	}
+	t.Errorf("%s %s selects %v, which nothing has", monitor.GetKind(), monitor.GetName(), wanted)
 }
 
 var valuesBlock = regexp.MustCompile("(?ms)^```yaml[^\n]*\n# values\n(.*?)^```$")

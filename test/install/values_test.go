@@ -31,6 +31,9 @@ var another = map[string]any{
 	"policies.enabled":                     true,
 	"metrics.secure":                       false,
 	"monitoring.serviceMonitor":            true,
+	"monitoring.podMonitor":                true,
+	"monitoring.tokenSecret.name":          "token",
+	"monitoring.tokenSecret.key":           "bearer",
 	"monitoring.prometheusRule":            true,
 	"monitoring.dashboard":                 true,
 	"monitoring.labels":                    manifests.Values{"release": "prometheus"},
@@ -84,6 +87,9 @@ var anotherOfPods = map[string]any{
 var needs = map[string]manifests.Values{
 	"mode":                            {"apiServer": manifests.Values{"host": "192.0.2.1"}},
 	"apiServer.port":                  {"apiServer": manifests.Values{"host": "192.0.2.1"}},
+	"monitoring.podMonitor":           {"metrics": manifests.Values{"secure": false}},
+	"monitoring.tokenSecret.name":     {"monitoring": manifests.Values{"serviceMonitor": true}},
+	"monitoring.tokenSecret.key":      {"monitoring": manifests.Values{"serviceMonitor": true, "tokenSecret": manifests.Values{"name": "token"}}},
 	"monitoring.labels":               {"monitoring": manifests.Values{"dashboard": true}},
 	"monitoring.prometheus.namespace": {"monitoring": manifests.Values{"prometheus": manifests.Values{"serviceAccount": "prometheus"}}},
 }
