@@ -160,22 +160,24 @@ func addresses(pods []*lab.Pod) []netip.Addr {
 	return out
 }
 
-// programmed returns the endpoints that the kernel holds for a virtual IP, in slot order.
+// programmed returns the endpoints that the kernel holds for a virtual IP, in slot order. The kernel lists
+// elements while it commits others, so a slot may be missing for a moment.
 func (b *bed) programmed(t *testing.T, vip string) []netip.Addr {
 	t.Helper()
-	elements, err := b.tables.Elements()
-	if err != nil {
-		return nil // there are no tables yet, or none any more
-	}
 	var out []netip.Addr
-	for _, e := range elements {
-		if e.Map == ruleset.Endpoints && e.Key.Addr.String() == vip {
-			if int(e.Slot) != len(out) {
-				t.Fatalf("the slots of %s have a hole before %d", vip, e.Slot)
+	eventually(t, "slots without a hole", func() error {
+		out = nil
+		elements, _ := b.tables.Elements() // none where there are no tables yet, or none any more
+		for _, e := range elements {
+			if e.Map == ruleset.Endpoints && e.Key.Addr.String() == vip {
+				if int(e.Slot) != len(out) {
+					return fmt.Errorf("the slots of %s have a hole before %d", vip, e.Slot)
+				}
+				out = append(out, e.Endpoint.Addr)
 			}
-			out = append(out, e.Endpoint.Addr)
 		}
-	}
+		return nil
+	})
 	return out
 }
 
