@@ -1,6 +1,7 @@
 package endtoend
 
 import (
+	"cmp"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/servicegroup-dev/servicegroup/internal/lab"
 	"github.com/servicegroup-dev/servicegroup/test/install/image"
@@ -75,8 +77,14 @@ func (i *installation) withAPIServer(env []string) []string {
 // serviceAccount is the folder that the kubelet would mount, with a token that ends with the pod.
 func (i *installation) serviceAccount(pod corev1.Pod) string {
 	i.t.Helper()
-	if mounted := pod.Spec.AutomountServiceAccountToken; mounted == nil || !*mounted {
-		i.t.Fatalf("%s does not ask for its token", pod.Name)
+	account, err := i.Kubernetes.CoreV1().ServiceAccounts(pod.Namespace).Get(i.t.Context(), pod.Spec.ServiceAccountName, metav1.GetOptions{})
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	// As in Kubernetes: the pod says, else its account, and if neither does it gets one.
+	asked := cmp.Or(pod.Spec.AutomountServiceAccountToken, account.AutomountServiceAccountToken)
+	if asked != nil && !*asked {
+		i.t.Fatalf("%s gets no token: neither it nor its account asks for one", pod.Name)
 	}
 	dir := filepath.Join(i.ControlPlane.Dir(), "accounts", pod.Name)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
