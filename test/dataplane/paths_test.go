@@ -197,6 +197,16 @@ func TestInternalTrafficPolicyLocal(t *testing.T) {
 	})
 }
 
+// toAnExternalAddress are the ways to an address from outside the cluster: every node answers for all pods, in
+// its own name.
+var toAnExternalAddress = []path{
+	{from: "client", to: "lb:80/tcp", want: "web1 web3", source: "node1"},
+	{from: "client", to: "lb:53/udp", want: "web1 web3", source: "node1"},
+	{from: "asker1", to: "lb:80/tcp", want: "web1 web3", source: "node1"},
+	{from: "asker2", to: "lb:53/udp", want: "web1 web3", source: "node2"},
+	{from: "node2", to: "lb:80/tcp", want: "web1 web3", source: "node2"},
+}
+
 func TestLoadBalancerAddress(t *testing.T) {
 	b := requireBed(t)
 	balanced := newService("web1", "web3").with(func(s *corev1.Service) {
@@ -204,13 +214,7 @@ func TestLoadBalancerAddress(t *testing.T) {
 		s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "10.96.255.7"}, {IP: "fd00:10:96::ff07"}}
 	})
 	b.serve(t, balanced)
-	b.run(t, []path{
-		{from: "client", to: "lb:80/tcp", want: "web1 web3", source: "node1"},
-		{from: "client", to: "lb:53/udp", want: "web1 web3", source: "node1"},
-		{from: "asker1", to: "lb:80/tcp", want: "web1 web3", source: "node1"},
-		{from: "asker2", to: "lb:53/udp", want: "web1 web3", source: "node2"},
-		{from: "node2", to: "lb:80/tcp", want: "web1 web3", source: "node2"},
-	})
+	b.run(t, toAnExternalAddress)
 	b.serve(t, balanced.with(func(s *corev1.Service) {
 		proxied := corev1.LoadBalancerIPModeProxy
 		for i := range s.Status.LoadBalancer.Ingress {
@@ -224,13 +228,7 @@ func TestExternalIP(t *testing.T) {
 	b := requireBed(t)
 	external := newService("web1", "web3").with(func(s *corev1.Service) { s.Spec.ExternalIPs = []string{"10.96.255.7", "fd00:10:96::ff07"} })
 	b.serve(t, external)
-	b.run(t, []path{
-		{from: "client", to: "lb:80/tcp", want: "web1 web3", source: "node1"},
-		{from: "client", to: "lb:53/udp", want: "web1 web3", source: "node1"},
-		{from: "asker1", to: "lb:80/tcp", want: "web1 web3", source: "node1"},
-		{from: "asker2", to: "lb:53/udp", want: "web1 web3", source: "node2"},
-		{from: "node2", to: "lb:80/tcp", want: "web1 web3", source: "node2"},
-	})
+	b.run(t, toAnExternalAddress)
 	b.serve(t, external.with(func(s *corev1.Service) { s.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal }))
 	b.run(t, []path{
 		{from: "client", to: "lb:80/tcp", want: "web1", source: "client"},
