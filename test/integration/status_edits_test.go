@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"fmt"
 	"net/http"
 	"sync/atomic"
 
@@ -64,13 +65,15 @@ var _ = Describe("The status of a ServiceGroup", func() {
 		sg := create("lb", "type: LoadBalancer\n"+oneGroup+"ports: [{name: http, port: 80}]")
 		Eventually(ready(sg)).Should(HavePrefix("True"))
 		quiet()
-		before := reconciliations()
-		svc := service(Default, "lb")
-		svc.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "198.51.100.8"}}
-		Expect(k8s.Status().Update(ctx, svc)).To(Succeed())
-		Eventually(func(g Gomega) corev1.LoadBalancerStatus { return statusOf(sg)(g).LoadBalancer }).Should(Equal(svc.Status.LoadBalancer))
+		before, svc := reconciliations(), service(Default, "lb")
+		for i := range 20 {
+			svc.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: fmt.Sprintf("198.51.100.%d", i)}}
+			Expect(k8s.Status().Update(ctx, svc)).To(Succeed())
+			Eventually(func(g Gomega) corev1.LoadBalancerStatus { return statusOf(sg)(g).LoadBalancer }).Should(Equal(svc.Status.LoadBalancer))
+		}
 		quiet()
-		Expect(reconciliations() - before).To(BeEquivalentTo(1))
+		// One each. A ServiceGroup of another test may be tried again meanwhile, but 20 would be the operator waking itself.
+		Expect(reconciliations() - before).To(And(BeNumerically(">=", 20), BeNumerically("<", 30)))
 	})
 
 	It("goes on being written in a namespace that is being deleted, and the log has no word of the events refused there", func() {
