@@ -66,14 +66,14 @@ var _ = Describe("The status of a ServiceGroup", func() {
 		Eventually(ready(sg)).Should(HavePrefix("True"))
 		quiet()
 		before, svc := reconciliations(), service(Default, "lb")
-		for i := range 20 {
+		for i := range 5 {
 			svc.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: fmt.Sprintf("198.51.100.%d", i)}}
 			Expect(k8s.Status().Update(ctx, svc)).To(Succeed())
 			Eventually(func(g Gomega) corev1.LoadBalancerStatus { return statusOf(sg)(g).LoadBalancer }).Should(Equal(svc.Status.LoadBalancer))
+			quiet()
 		}
-		quiet()
-		// One each. A ServiceGroup of another test may be tried again meanwhile, but 20 would be the operator waking itself.
-		Expect(reconciliations() - before).To(And(BeNumerically(">=", 20), BeNumerically("<", 30)))
+		// One each. A write that the manager hears of after it found something newer may wake it; all five would be 10.
+		Expect(reconciliations() - before).To(And(BeNumerically(">=", 5), BeNumerically("<", 10)))
 	})
 
 	It("goes on being written in a namespace that is being deleted, and the log has no word of the events refused there", func() {
