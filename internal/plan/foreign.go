@@ -21,6 +21,9 @@ import (
 //   - publishNotReadyAddresses: it lets unready pods in;
 //   - externalName: it is what is left of a Service that somebody made an ExternalName;
 //   - the label that hands the Service to a proxy it is not meant for.
+//
+// externalIPs and loadBalancerIP stay, once the Service is adopted: controllers of load balancers write them, and would
+// write them again.
 func foreignFields(live *corev1.Service, owned, want *corev1ac.ServiceApplyConfiguration) map[string]any {
 	mine, spec := owned.Spec, map[string]any{}
 	if mine == nil {

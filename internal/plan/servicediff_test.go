@@ -34,6 +34,9 @@ func TestWhatOthersAddToAServiceIsUnset(t *testing.T) {
 		"a name as the type": {func(s *corev1.Service) {
 			s.Spec.ExternalName, s.Spec.Type = "example.com", corev1.ServiceTypeExternalName
 		}, ""},
+		"a load balancer's": {func(s *corev1.Service) {
+			s.Spec.ExternalIPs, s.Spec.LoadBalancerIP = []string{"192.0.2.1"}, "192.0.2.1"
+		}, ""},
 		"another proxy": {func(s *corev1.Service) { s.Labels = map[string]string{v1alpha1.LabelServiceProxyName: "x"} },
 			`"labels":{"service.kubernetes.io/service-proxy-name":null}`},
 		"a nodePort that was given up": {func(s *corev1.Service) {
