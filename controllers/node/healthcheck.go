@@ -10,10 +10,13 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/servicegroup-dev/servicegroup/internal/proxy"
 )
 
 // healthChecks answers load balancers, on the health-check NodePort of each Service that has one,
-// whether this node has ready endpoints. The answers are kube-proxy's (pkg/proxy/healthcheck).
+// whether this node has ready endpoints of the address family in which they ask. The answers are
+// kube-proxy's (pkg/proxy/healthcheck).
 type healthChecks struct {
 	// healthy says whether the node itself may be sent to.
 	healthy func() bool
@@ -24,7 +27,7 @@ type healthChecks struct {
 type healthCheck struct {
 	name   types.NamespacedName
 	port   int32
-	local  atomic.Int64
+	local  atomic.Pointer[proxy.PerFamily]
 	server *http.Server
 }
 
@@ -33,7 +36,7 @@ func newHealthChecks(healthy func() bool) *healthChecks {
 }
 
 // set makes a Service answer on port that it has so many ready endpoints here; port 0 ends that.
-func (h *healthChecks) set(name types.NamespacedName, port int32, local int) error {
+func (h *healthChecks) set(name types.NamespacedName, port int32, local proxy.PerFamily) error {
 	check := h.servers[name]
 	if check != nil && check.port != port {
 		_ = check.server.Close()
@@ -50,7 +53,7 @@ func (h *healthChecks) set(name types.NamespacedName, port int32, local int) err
 		}
 		h.servers[name] = check
 	}
-	check.local.Store(int64(local))
+	check.local.Store(&local)
 	return nil
 }
 
@@ -60,18 +63,22 @@ func (h *healthChecks) listen(name types.NamespacedName, port int32) (*healthChe
 		return nil, fmt.Errorf("listening on the health-check NodePort: %w", err)
 	}
 	check := &healthCheck{name: name, port: port}
+	check.local.Store(&proxy.PerFamily{})
 	check.server = &http.Server{ReadHeaderTimeout: 10 * time.Second, Handler: http.HandlerFunc(
-		func(w http.ResponseWriter, _ *http.Request) { check.answer(w, h.healthy()) })}
+		func(w http.ResponseWriter, r *http.Request) { check.answer(w, r, h.healthy()) })}
 	// Serve returns when the server is closed.
 	go func() { _ = check.server.Serve(listener) }()
 	return check, nil
 }
 
-func (c *healthCheck) answer(w http.ResponseWriter, healthy bool) {
-	local := c.local.Load()
+func (c *healthCheck) answer(w http.ResponseWriter, r *http.Request, healthy bool) {
+	local := c.local.Load().IPv6
+	if to, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr); ok && to.IP.To4() != nil {
+		local = c.local.Load().IPv4
+	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
-	w.Header().Set("X-Load-Balancing-Endpoint-Weight", strconv.FormatInt(local, 10))
+	w.Header().Set("X-Load-Balancing-Endpoint-Weight", strconv.Itoa(local))
 	if local == 0 || !healthy {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}

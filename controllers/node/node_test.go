@@ -148,8 +148,8 @@ func TestHealthCheckNodePort(t *testing.T) {
 	defer checks.close()
 	name := types.NamespacedName{Namespace: "default", Name: "web"}
 	port := freePort(t)
-	get := func() (int, string, map[string]any) {
-		response, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/", port))
+	get := func(ip string) (int, string, map[string]any) {
+		response, err := http.Get("http://" + net.JoinHostPort(ip, fmt.Sprint(port)) + "/")
 		if err != nil {
 			return 0, err.Error(), nil
 		}
@@ -166,18 +166,25 @@ func TestHealthCheckNodePort(t *testing.T) {
 		status  int
 	}{{2, true, 200}, {0, true, 503}, {1, false, 503}, {1, true, 200}} {
 		healthy.Store(step.healthy)
-		if err := checks.set(name, port, step.local); err != nil {
+		// Of the other family it has others, which do not count.
+		if err := checks.set(name, port, proxy.PerFamily{IPv4: step.local, IPv6: 1 - min(1, step.local)}); err != nil {
 			t.Fatal(err)
 		}
-		status, weight, body := get()
+		status, weight, body := get("127.0.0.1")
 		if status != step.status || weight != fmt.Sprint(step.local) || body["localEndpoints"] != float64(step.local) || body["serviceProxyHealthy"] != step.healthy {
 			t.Errorf("%+v: status %d, weight %s, body %v", step, status, weight, body)
 		}
 	}
-	if err := checks.set(name, 0, 0); err != nil {
+	if err := checks.set(name, port, proxy.PerFamily{IPv6: 3}); err != nil {
 		t.Fatal(err)
 	}
-	if status, _, _ := get(); status != 0 {
+	if status, weight, _ := get("::1"); status != 200 || weight != "3" {
+		t.Errorf("over IPv6: status %d, weight %s", status, weight)
+	}
+	if err := checks.set(name, 0, proxy.PerFamily{}); err != nil {
+		t.Fatal(err)
+	}
+	if status, _, _ := get("127.0.0.1"); status != 0 {
 		t.Errorf("a Service without a health-check NodePort still answers %d", status)
 	}
 }

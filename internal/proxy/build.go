@@ -45,9 +45,20 @@ func Build(service *corev1.Service, endpointSlices []*discoveryv1.EndpointSlice,
 	slices.SortStableFunc(b.out.Frontends, func(x, y Frontend) int { return x.Key.Compare(y.Key) })
 	b.out.Frontends = slices.CompactFunc(b.out.Frontends, func(x, y Frontend) bool { return x.Key == y.Key })
 	b.out.LocalEndpoints = sortedUnique(b.out.LocalEndpoints, netip.Addr.Compare)
-	b.out.LocalReady = len(sortedUnique(b.localReady, netip.Addr.Compare))
+	b.out.LocalReady = countFamilies(sortedUnique(b.localReady, netip.Addr.Compare))
 	b.out.Ignored = sortedUnique(b.out.Ignored, Ignored.Compare)
 	return b.out
+}
+
+func countFamilies(addrs []netip.Addr) (out PerFamily) {
+	for _, addr := range addrs {
+		if addr.Is4() {
+			out.IPv4++
+		} else {
+			out.IPv6++
+		}
+	}
+	return out
 }
 
 func clusterIPs(service *corev1.Service) []string {

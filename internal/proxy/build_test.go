@@ -296,13 +296,16 @@ func TestHealthCheckCountsTheReadyPodsOfThisNode(t *testing.T) {
 	service := web(externalLocal, func(s *corev1.Service) {
 		s.Spec.Type, s.Spec.HealthCheckNodePort = corev1.ServiceTypeLoadBalancer, 31000
 		s.Spec.Ports = append(s.Spec.Ports, corev1.ServicePort{Name: "http", Port: 81})
+		s.Spec.ClusterIPs = append(s.Spec.ClusterIPs, "fd00:96::1")
 	})
-	endpoints := []*discoveryv1.EndpointSlice{slice(
+	v6 := slice(ready("fd00:244::1", "node1"), ready("fd00:244::5", "node2"))
+	v6.AddressType = discoveryv1.AddressTypeIPv6
+	endpoints := []*discoveryv1.EndpointSlice{v6, slice(
 		ready("10.244.0.1", "node1"), ready("10.244.0.2", "node1"), unready("10.244.0.3"),
 		draining("10.244.0.4", "node1"), ready("10.244.0.5", "node2"))}
 	got := Build(service, endpoints, thisNode())
-	if got.HealthCheckNodePort != 31000 || got.LocalReady != 2 {
-		t.Errorf("port %d, %d pods; want 31000 and 2", got.HealthCheckNodePort, got.LocalReady)
+	if got.HealthCheckNodePort != 31000 || got.LocalReady != (PerFamily{IPv4: 2, IPv6: 1}) {
+		t.Errorf("port %d, pods %+v; want 31000, 2 and 1", got.HealthCheckNodePort, got.LocalReady)
 	}
 	got = Build(web(func(s *corev1.Service) { s.Spec.HealthCheckNodePort = 31000 }), endpoints, thisNode())
 	if got.HealthCheckNodePort != 0 {

@@ -171,6 +171,9 @@ type Frontend struct {
 	ServicePort uint16
 }
 
+// PerFamily are numbers of one kind for each address family.
+type PerFamily struct{ IPv4, IPv6 int }
+
 // Service is what the node serves for one Service.
 type Service struct {
 	// Frontends are sorted by Key, without duplicates.
@@ -190,7 +193,7 @@ type Service struct {
 
 	// LocalReady is how many pods of this node are ready endpoints, which the load balancer's health
 	// check asks for.
-	LocalReady int
+	LocalReady PerFamily
 
 	// Created is when the Service was created, in seconds since 1970.
 	Created int64
