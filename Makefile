@@ -75,7 +75,7 @@ test-install: need-nft tools-test modules previous build bin/kustomize ## Run th
 .PHONY: test-dataplane
 test-dataplane: need-nft need-iptables need-gcc tools-test build ## Run what docs/parity.md names: the agent and its tables with real packets, and the tables of units.
 	$(GO_TEST) ./internal/proxy/... ./internal/ruleset/... ./internal/nft/... ./internal/conntrack/... ./controllers/node/...
-	$(GO_TEST) -p 1 -timeout 20m ./test/dataplane ./test/agent
+	$(GO_TEST) -p 1 -timeout 20m ./test/dataplane ./test/agent ./test/peer
 
 .PHONY: test-stories
 test-stories: need-nft need-iptables need-gcc tools-test build ## Run the stories: what users do with Services, on a cluster in a box with real packets (RUN=S9 picks some).

@@ -39,6 +39,7 @@ var hostSysctls = []string{
 	"ipv6/conf/default/accept_redirects=0",
 	// Every rejected packet is answered, not one per second.
 	"ipv4/icmp_ratelimit=0",
+	"ipv4/icmp_ratemask=0", // nor so many for the whole machine
 	"ipv6/icmp/ratelimit=0",
 }
 
