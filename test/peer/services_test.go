@@ -93,7 +93,7 @@ func (c *cluster) randomService(number int) *corev1.Service {
 			Name: fmt.Sprintf("port-%d", i), Port: int32(80 + i/2), Protocol: protocols[i%2],
 		})
 	}
-	if c.oneIn(3) {
+	if c.oneIn(4) {
 		spec.InternalTrafficPolicy = ptr.To(corev1.ServiceInternalTrafficPolicyLocal)
 	}
 	if c.oneIn(4) {
@@ -137,7 +137,8 @@ func prefixOf(a netip.Addr) string { return netip.PrefixFrom(a, a.BitLen()).Stri
 
 // randomSlices are the endpoints of one family, among them such as only look like some.
 func (c *cluster) randomSlices(service *corev1.Service, family corev1.IPFamily) []*discoveryv1.EndpointSlice {
-	hinted := c.oneIn(4)
+	hinted := hints{zones: c.oneIn(2)}
+	hinted.nodes = hinted.zones && c.oneIn(3)
 	var out []*discoveryv1.EndpointSlice
 	for i := range 1 + c.random.IntN(2) {
 		slice := &discoveryv1.EndpointSlice{
@@ -147,18 +148,18 @@ func (c *cluster) randomSlices(service *corev1.Service, family corev1.IPFamily) 
 			AddressType: discoveryv1.AddressType(family),
 		}
 		for _, port := range service.Spec.Ports {
-			if c.oneIn(6) {
+			if c.oneIn(12) {
 				continue // the pods of this slice lack it
 			}
 			number := ptr.To(podPorts[i])
-			if c.oneIn(8) {
+			if c.oneIn(12) {
 				number = nil
 			}
 			slice.Ports = append(slice.Ports, discoveryv1.EndpointPort{Name: ptr.To(port.Name), Protocol: ptr.To(port.Protocol), Port: number})
 		}
-		if !c.oneIn(4) {
+		if !c.oneIn(5) {
 			for _, pod := range c.pods {
-				if c.oneIn(2) {
+				if !c.oneIn(3) {
 					slice.Endpoints = append(slice.Endpoints, c.randomEndpoint(pod, family, hinted))
 				}
 			}
@@ -168,7 +169,10 @@ func (c *cluster) randomSlices(service *corev1.Service, family corev1.IPFamily) 
 	return out
 }
 
-func (c *cluster) randomEndpoint(pod *lab.Workload, family corev1.IPFamily, hinted bool) discoveryv1.Endpoint {
+// hints say which topology hints the endpoints of a slice have, most of them.
+type hints struct{ zones, nodes bool }
+
+func (c *cluster) randomEndpoint(pod *lab.Workload, family corev1.IPFamily, hinted hints) discoveryv1.Endpoint {
 	address := pod.IPv4
 	if family == corev1.IPv6Protocol {
 		address = pod.IPv6
@@ -176,7 +180,7 @@ func (c *cluster) randomEndpoint(pod *lab.Workload, family corev1.IPFamily, hint
 	ep := discoveryv1.Endpoint{
 		Addresses: []string{address.String()}, NodeName: ptr.To(pod.Node.Name), Zone: ptr.To(zones[pod.Node.Number-1]),
 	}
-	switch c.random.IntN(8) {
+	switch c.random.IntN(12) {
 	case 0: // terminating
 		ep.Conditions = discoveryv1.EndpointConditions{Ready: ptr.To(false), Serving: ptr.To(true), Terminating: ptr.To(true)}
 	case 1: // terminating, and no longer serving
@@ -187,9 +191,9 @@ func (c *cluster) randomEndpoint(pod *lab.Workload, family corev1.IPFamily, hint
 	default:
 		ep.Conditions = discoveryv1.EndpointConditions{Ready: ptr.To(true), Serving: ptr.To(true), Terminating: ptr.To(false)}
 	}
-	if hinted && !c.oneIn(8) {
+	if hinted.zones && !c.oneIn(12) {
 		ep.Hints = &discoveryv1.EndpointHints{ForZones: []discoveryv1.ForZone{{Name: *ep.Zone}}}
-		if c.oneIn(2) {
+		if hinted.nodes {
 			ep.Hints.ForNodes = []discoveryv1.ForNode{{Name: pod.Node.Name}}
 		}
 	}
