@@ -25,9 +25,9 @@ func (l *Lab) StartControllerManager(ctx context.Context, args ...string) (*Proc
 	return l.ControlPlane.run(ctx, controllers)
 }
 
-// StartKubeProxy starts kube-proxy on the node, in mode iptables or nftables, and waits until it
-// calls itself healthy, which it does before its first sync. It uses the host's iptables or nft program.
-func (l *Lab) StartKubeProxy(ctx context.Context, node *Node, mode string) (*Process, error) {
+// StartKubeProxy starts kube-proxy on the node, in mode iptables or nftables, with these arguments
+// besides the lab's, and waits until it calls itself healthy, which it does before its first sync. It uses the host's iptables or nft program.
+func (l *Lab) StartKubeProxy(ctx context.Context, node *Node, mode string, args ...string) (*Process, error) {
 	tool, debian := "nft", "nftables"
 	if mode == "iptables" {
 		tool, debian = "iptables", "iptables"
@@ -39,6 +39,7 @@ func (l *Lab) StartKubeProxy(ctx context.Context, node *Node, mode string) (*Pro
 	if err != nil {
 		return nil, err
 	}
+	proxy.args = append(proxy.args, args...)
 	return l.ControlPlane.run(ctx, proxy)
 }
 

@@ -28,7 +28,7 @@ func TestMain(m *testing.M) { lab.Main(m) }
 // with kube-proxy on the node and then with the agent in its place.
 func TestSameAnswersAsKubeProxy(t *testing.T) {
 	lab.Require(t)
-	seed, services := number(t, "SERVICEGROUP_PEER_SEED", 1), number(t, "SERVICEGROUP_PEER_SERVICES", 30)
+	seed, services := number(t, "SERVICEGROUP_PEER_SEED", 1), number(t, "SERVICEGROUP_PEER_SERVICES", 20)
 	t.Logf("SERVICEGROUP_PEER_SEED=%d SERVICEGROUP_PEER_SERVICES=%d", seed, services)
 	c := newCluster(t, seed)
 	var questions []question
@@ -45,25 +45,33 @@ func TestSameAnswersAsKubeProxy(t *testing.T) {
 			checks[service.Name] = "http://" + lab.HostPort(ip, port) + "/"
 		}
 	}
-	theirs, theirChecks := c.withKubeProxy(t, questions, checks)
-	ours, ourChecks := c.withAgent(t, questions, checks)
+	for _, args := range [][]string{nil, {"--masquerade-all"}, {"--detect-local-mode=NodeCIDR"}} {
+		t.Run(strings.Join(append([]string{"nftables"}, args...), " "), func(t *testing.T) {
+			c.compare(t, questions, checks, args)
+		})
+	}
+}
+
+// compare has both proxies serve with these arguments and finds what they do differently.
+func (c *cluster) compare(t *testing.T, questions []question, checks map[string]string, args []string) {
+	t.Helper()
+	theirs, theirChecks := c.withKubeProxy(t, questions, checks, args)
+	ours, ourChecks := c.withAgent(t, questions, checks, args)
+	kinds := map[string]int{}
 	for _, q := range questions {
 		if ours[q] != theirs[q] {
 			t.Errorf("%v\n  kube-proxy: %s\n  the agent:  %s", q, theirs[q], ours[q])
+		}
+		switch kind := strings.TrimPrefix(theirs[q], "one: true, "); kind {
+		case refused, silence:
+			kinds[kind]++
+		default:
+			kinds["answered"]++
 		}
 	}
 	for name, theirs := range theirChecks {
 		if ourChecks[name] != theirs {
 			t.Errorf("%s: health check\n  kube-proxy: %s\n  the agent:  %s", name, theirs, ourChecks[name])
-		}
-	}
-	kinds := map[string]int{}
-	for _, answer := range theirs {
-		switch kind := strings.TrimPrefix(answer, "one: true, "); kind {
-		case refused, silence:
-			kinds[kind]++
-		default:
-			kinds["answered"]++
 		}
 	}
 	t.Logf("%d questions: %v; %d health checks", len(questions), kinds, len(checks))
@@ -135,9 +143,9 @@ func newCluster(t *testing.T, seed int) *cluster {
 }
 
 // withKubeProxy asks while kube-proxy serves, and removes what it leaves.
-func (c *cluster) withKubeProxy(t *testing.T, questions []question, checks map[string]string) (answers map[question]string, health map[string]string) {
+func (c *cluster) withKubeProxy(t *testing.T, questions []question, checks map[string]string, args []string) (answers map[question]string, health map[string]string) {
 	t.Helper()
-	proxy, err := c.StartKubeProxy(t.Context(), c.node, "nftables")
+	proxy, err := c.StartKubeProxy(t.Context(), c.node, "nftables", args...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -164,14 +172,16 @@ func (c *cluster) withKubeProxy(t *testing.T, questions []question, checks map[s
 	return answers, health
 }
 
-func (c *cluster) withAgent(t *testing.T, questions []question, checks map[string]string) (answers map[question]string, health map[string]string) {
+func (c *cluster) withAgent(t *testing.T, questions []question, checks map[string]string, args []string) (answers map[question]string, health map[string]string) {
 	t.Helper()
-	agent, err := c.StartAgent(t.Context(), c.node, "--mode=all")
+	agent, err := c.StartAgent(t.Context(), c.node, append([]string{"--mode=all"}, args...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	answers, health = c.ask(t, questions), c.askChecks(t, checks)
-	if err := agent.Stop(); err != nil {
+	err = agent.Stop()
+	_, cleaned := c.node.Output(t.Context(), agent.Path(), "agent", "cleanup")
+	if err := errors.Join(err, cleaned, c.forgetConnections()); err != nil {
 		t.Fatal(err)
 	}
 	return answers, health
