@@ -1,6 +1,7 @@
-// Package peer compares what the agent does with what kube-proxy does: both serve the same Services of
-// random kinds on the same node, one after the other, and must give the same answers to the same
-// questions.
+// Package peer compares what the project does with what Kubernetes does. The agent and kube-proxy serve
+// the same Services of random kinds on the same node, one after the other, and must give the same answers
+// to the same questions. The operator and kube-controller-manager's EndpointSlice controller must write
+// the same endpoints for the same Services and random pods.
 //
 // SERVICEGROUP_PEER_SEED and SERVICEGROUP_PEER_SERVICES choose other Services than those of every run.
 package peer

@@ -95,8 +95,9 @@ func (c *cluster) questions(service *corev1.Service) (out []question) {
 const refused, silence = "refused", "silence"
 
 const (
-	// tries is how often a question is asked. One of three endpoints stays unseen in one of ten million cases.
-	tries = 40
+	// tries is how often a question is asked. Of five endpoints, one stays unseen in one of ten thousand cases, so
+	// what is answered differently is asked manyTries times again.
+	tries, manyTries = 40, 400
 	// patience is how long a question may go unanswered. Answers take a millisecond, unless the machine is busy.
 	patience = 400 * time.Millisecond
 	// askers is how many questions are under way together.
@@ -104,7 +105,7 @@ const (
 )
 
 // ask puts all questions and returns the answers, by question.
-func (c *cluster) ask(t *testing.T, all []question) map[question]string {
+func (c *cluster) ask(t *testing.T, all []question, tries int) map[question]string {
 	t.Helper()
 	var (
 		mu      sync.Mutex
@@ -116,7 +117,7 @@ func (c *cluster) ask(t *testing.T, all []question) map[question]string {
 		workers.Go(func() {
 			for some := range next {
 				for _, q := range some {
-					answer := c.answer(t.Context(), q)
+					answer := c.answer(t.Context(), q, tries)
 					mu.Lock()
 					answers[q] = answer
 					mu.Unlock()
@@ -145,7 +146,7 @@ func (c *cluster) ask(t *testing.T, all []question) map[question]string {
 }
 
 // answer is who answers, and as whom it sees the asker; or how the question fails.
-func (c *cluster) answer(ctx context.Context, q question) string {
+func (c *cluster) answer(ctx context.Context, q question, tries int) string {
 	seen := sets.New[string]()
 	for range tries {
 		answer, failed := c.once(ctx, q, patience)

@@ -28,6 +28,8 @@ type cluster struct {
 	pods []*lab.Workload
 	// sources ask.
 	sources []source
+	// virtualIPs are those of all Services.
+	virtualIPs []string
 }
 
 // podPorts are what every pod serves over TCP and UDP.
@@ -41,6 +43,7 @@ func (c *cluster) createService(t *testing.T, number int) *corev1.Service {
 	if err != nil {
 		t.Fatal(err)
 	}
+	c.virtualIPs = append(c.virtualIPs, created.Spec.ClusterIPs...)
 	for _, family := range created.Spec.IPFamilies {
 		for _, slice := range c.randomSlices(created, family) {
 			if _, err := c.Kubernetes.DiscoveryV1().EndpointSlices("default").Create(t.Context(), slice, metav1.CreateOptions{}); err != nil {
