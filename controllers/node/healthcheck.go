@@ -72,9 +72,10 @@ func (h *healthChecks) listen(name types.NamespacedName, port int32) (*healthChe
 }
 
 func (c *healthCheck) answer(w http.ResponseWriter, r *http.Request, healthy bool) {
-	local := c.local.Load().IPv6
+	families := c.local.Load()
+	local := families.IPv6
 	if to, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr); ok && to.IP.To4() != nil {
-		local = c.local.Load().IPv4
+		local = families.IPv4
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Content-Type-Options", "nosniff")

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -148,8 +149,8 @@ func TestHealthCheckNodePort(t *testing.T) {
 	defer checks.close()
 	name := types.NamespacedName{Namespace: "default", Name: "web"}
 	port := freePort(t)
-	get := func(ip string) (int, string, map[string]any) {
-		response, err := http.Get("http://" + net.JoinHostPort(ip, fmt.Sprint(port)) + "/")
+	get := func() (int, string, map[string]any) {
+		response, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/", port))
 		if err != nil {
 			return 0, err.Error(), nil
 		}
@@ -170,7 +171,7 @@ func TestHealthCheckNodePort(t *testing.T) {
 		if err := checks.set(name, port, proxy.PerFamily{IPv4: step.local, IPv6: 1 - min(1, step.local)}); err != nil {
 			t.Fatal(err)
 		}
-		status, weight, body := get("127.0.0.1")
+		status, weight, body := get()
 		if status != step.status || weight != fmt.Sprint(step.local) || body["localEndpoints"] != float64(step.local) || body["serviceProxyHealthy"] != step.healthy {
 			t.Errorf("%+v: status %d, weight %s, body %v", step, status, weight, body)
 		}
@@ -178,13 +179,20 @@ func TestHealthCheckNodePort(t *testing.T) {
 	if err := checks.set(name, port, proxy.PerFamily{IPv6: 3}); err != nil {
 		t.Fatal(err)
 	}
-	if status, weight, _ := get("::1"); status != 200 || weight != "3" {
-		t.Errorf("over IPv6: status %d, weight %s", status, weight)
+	if status, weight, _ := get(); status != 503 || weight != "0" {
+		t.Errorf("over IPv4: status %d, weight %s", status, weight)
+	}
+	// Not every machine that runs this has IPv6.
+	over6 := context.WithValue(t.Context(), http.LocalAddrContextKey, &net.TCPAddr{IP: net.IPv6loopback})
+	answer := httptest.NewRecorder()
+	checks.servers[name].answer(answer, httptest.NewRequestWithContext(over6, http.MethodGet, "/", nil), true)
+	if weight := answer.Header().Get("X-Load-Balancing-Endpoint-Weight"); answer.Code != 200 || weight != "3" {
+		t.Errorf("over IPv6: status %d, weight %s", answer.Code, weight)
 	}
 	if err := checks.set(name, 0, proxy.PerFamily{}); err != nil {
 		t.Fatal(err)
 	}
-	if status, _, _ := get("127.0.0.1"); status != 0 {
+	if status, _, _ := get(); status != 0 {
 		t.Errorf("a Service without a health-check NodePort still answers %d", status)
 	}
 }

@@ -26,7 +26,8 @@ func (l *Lab) StartControllerManager(ctx context.Context, args ...string) (*Proc
 }
 
 // StartKubeProxy starts kube-proxy on the node, in mode iptables or nftables, with these arguments
-// besides the lab's, and waits until it calls itself healthy, which it does before its first sync. It uses the host's iptables or nft program.
+// besides the lab's, and waits until it calls itself healthy, which it does before its first sync. It uses
+// the host's iptables or nft program.
 func (l *Lab) StartKubeProxy(ctx context.Context, node *Node, mode string, args ...string) (*Process, error) {
 	tool, debian := "nft", "nftables"
 	if mode == "iptables" {
