@@ -17,11 +17,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/servicegroup-dev/servicegroup/internal/lab"
 	"github.com/go-logr/logr"
 	"github.com/vishvananda/netlink"
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/servicegroup-dev/servicegroup/internal/lab"
 )
 
 func TestMain(m *testing.M) {
