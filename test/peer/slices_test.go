@@ -28,7 +28,6 @@ import (
 // these Services are converted to.
 type world struct {
 	*cluster
-	random *rand.Rand
 	client client.Client
 	// selectors are those of the Services, by name.
 	selectors map[string]map[string]string
@@ -84,7 +83,7 @@ func newWorld(t *testing.T, seed int) *world {
 		t.Fatal(err)
 	}
 	random := rand.New(rand.NewPCG(uint64(seed), 1)) //nolint:gosec // tests are to be repeatable
-	w := &world{cluster: &cluster{Lab: l, node: l.Nodes()[0], random: random}, random: random, selectors: map[string]map[string]string{}, nudged: map[string]time.Time{}}
+	w := &world{cluster: &cluster{Lab: l, node: l.Nodes()[0], random: random}, selectors: map[string]map[string]string{}, nudged: map[string]time.Time{}}
 	scheme := runtime.NewScheme()
 	if err := errors.Join(v1alpha1.AddToScheme(scheme), corev1.AddToScheme(scheme)); err != nil {
 		t.Fatal(err)
@@ -269,7 +268,7 @@ func (w *world) awaitSame(t *testing.T, serving bool) {
 	t.Helper()
 	var endpoints int
 	var said error
-	err := lab.Await(t.Context(), 30*time.Second, func(context.Context) error { // whose end would hide what differs
+	err := lab.Await(t.Context(), time.Minute, func(context.Context) error { // whose end would hide what differs
 		ctx := t.Context()
 		endpoints, said = 0, nil
 		for name, selector := range w.selectors {
