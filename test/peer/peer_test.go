@@ -105,9 +105,11 @@ func number(t *testing.T, name string, otherwise int) int {
 	return n
 }
 
-func newCluster(t *testing.T, seed int) *cluster {
+// startLab starts a dual-stack lab with zones, for the length of the test.
+func startLab(t *testing.T, options lab.Options) *lab.Lab {
 	t.Helper()
-	l, err := lab.Start(t.Context(), lab.Options{Nodes: 3, Zones: zones, ControlPlaneOptions: lab.ControlPlaneOptions{DualStack: true}})
+	options.Zones, options.DualStack = zones, true
+	l, err := lab.Start(t.Context(), options)
 	if err != nil {
 		t.Fatalf("starting the lab: %v", err)
 	}
@@ -116,6 +118,12 @@ func newCluster(t *testing.T, seed int) *cluster {
 			t.Error(err)
 		}
 	})
+	return l
+}
+
+func newCluster(t *testing.T, seed int) *cluster {
+	t.Helper()
+	l := startLab(t, lab.Options{Nodes: 3})
 	c := &cluster{Lab: l, node: l.Nodes()[0], random: rand.New(rand.NewPCG(uint64(seed), 0))} //nolint:gosec // tests are to be repeatable
 	var ports []lab.Port
 	for _, port := range podPorts {

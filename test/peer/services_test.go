@@ -1,7 +1,6 @@
 package peer
 
 import (
-	"context"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -19,7 +18,7 @@ import (
 // zones are those of the nodes.
 var zones = []string{"zone-a", "zone-b"}
 
-// cluster is a lab with two nodes, of which the first one is asked, and pods on both.
+// cluster is a lab, of whose nodes the first one is asked, with pods on it and on others.
 type cluster struct {
 	*lab.Lab
 	random *rand.Rand
@@ -61,7 +60,7 @@ func (c *cluster) createService(t *testing.T, number int) *corev1.Service {
 		}
 		created.Status.LoadBalancer.Ingress = append(created.Status.LoadBalancer.Ingress, ingress)
 	}
-	if created, err = c.Kubernetes.CoreV1().Services("default").UpdateStatus(context.Background(), created, metav1.UpdateOptions{}); err != nil {
+	if created, err = c.Kubernetes.CoreV1().Services("default").UpdateStatus(t.Context(), created, metav1.UpdateOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	return created

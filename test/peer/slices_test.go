@@ -68,17 +68,7 @@ func TestSameEndpointsAsKubernetes(t *testing.T) {
 
 func newWorld(t *testing.T, seed int) *world {
 	t.Helper()
-	l, err := lab.Start(t.Context(), lab.Options{
-		Nodes: 2, Zones: zones, Manager: true, ControlPlaneOptions: lab.ControlPlaneOptions{DualStack: true},
-	})
-	if err != nil {
-		t.Fatalf("starting the lab: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := l.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	l := startLab(t, lab.Options{Nodes: 2, Manager: true})
 	if _, err := l.StartControllerManager(t.Context(), "--controllers=endpointslice-controller"); err != nil {
 		t.Fatal(err)
 	}
@@ -88,6 +78,7 @@ func newWorld(t *testing.T, seed int) *world {
 	if err := errors.Join(v1alpha1.AddToScheme(scheme), corev1.AddToScheme(scheme)); err != nil {
 		t.Fatal(err)
 	}
+	var err error
 	if w.client, err = client.New(l.ControlPlane.Config(), client.Options{Scheme: scheme}); err != nil {
 		t.Fatal(err)
 	}
