@@ -21,7 +21,17 @@ const (
 	// ConditionReconciling is there, and True, while the spec is accepted and not programmed yet; it
 	// repeats reason and message of Programmed.
 	ConditionReconciling = "Reconciling"
+
+	// ConditionPaused is there, and True, while spec.paused is.
+	ConditionPaused = "Paused"
 )
+
+// ReasonPaused is the reason of ConditionPaused.
+const ReasonPaused = "Paused"
+
+// ReasonFault is the reason of ConditionStalled while the API server does not take a write, although
+// nothing is wrong with the spec. The message has its answer.
+const ReasonFault = "Fault"
 
 // Reasons of ConditionAccepted.
 const (
@@ -30,6 +40,12 @@ const (
 	// ReasonInvalidSpec: a field has a value that no cluster could serve; the message names the
 	// field, the value and the remedy.
 	ReasonInvalidSpec = "InvalidSpec"
+	// ReasonOverBudget: the spec, or what it selects, is more than one ServiceGroup may cost everybody
+	// else; the message names the budget and the number. (docs/scale.md)
+	ReasonOverBudget = "OverBudget"
+	// ReasonOverruled: somebody else, perhaps an admission webhook, changes the Service back after each
+	// write; the message names the field managers.
+	ReasonOverruled = "Overruled"
 	// ReasonNameTaken: a Service of that name, or of the name of a group's Service, exists and belongs
 	// to somebody else.
 	ReasonNameTaken = "NameTaken"

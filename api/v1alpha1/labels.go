@@ -21,9 +21,17 @@ const (
 	// writes, and the field manager of everything it applies.
 	ManagedBy = "servicegroup-manager"
 
-	// AnnotationServed is set on the generated Service; its value is the part of the ServiceGroup's
-	// spec that the EndpointSlices follow (groups and ports, as JSON), written together with the
-	// Service's ports. While a newer spec is refused, the slices go on following this one.
+	// AnnotationRevision is set on the generated Service; its value is the name of the
+	// ControllerRevision that holds the accepted spec, which the Service and its slices follow.
+	AnnotationRevision = "net.servicegroup.dev/revision"
+
+	// AnnotationSpecHash and AnnotationAllocated are set on the ControllerRevisions of a ServiceGroup:
+	// the SHA-256 of the spec, and the addresses and NodePorts that its Service has, as JSON.
+	AnnotationSpecHash  = "net.servicegroup.dev/spec-hash"
+	AnnotationAllocated = "net.servicegroup.dev/allocated"
+
+	// AnnotationServed was set on generated Services up to v0.1: the groups and ports that were
+	// served. A manager that finds no revision takes them over.
 	AnnotationServed = "net.servicegroup.dev/served"
 
 	// LabelAdopting is set on a Service that is about to be adopted: the agents serve it as if it were

@@ -76,6 +76,11 @@ type ServiceGroupList struct {
 // +kubebuilder:validation:XValidation:rule="!has(self.externalName) || self.type != 'ExternalName' || self.sessionAffinity != 'ClientIP'",message="sessionAffinity needs connections that pass the cluster, and type ExternalName is only a name; remove sessionAffinity"
 // +kubebuilder:validation:XValidation:rule="!has(self.externalName) || self.type != 'ExternalName' || !(has(self.clusterIP) || has(self.clusterIPs) || has(self.ipFamilies) || has(self.ipFamilyPolicy) || has(self.internalTrafficPolicy) || has(self.trafficDistribution) || has(self.publishNotReadyAddresses) || has(self.exposeGroups))",message="type ExternalName has no addresses and no pods; remove clusterIP, clusterIPs, ipFamilies, ipFamilyPolicy, internalTrafficPolicy, trafficDistribution, publishNotReadyAddresses and exposeGroups"
 type ServiceGroupSpec struct {
+	// paused stops the operator on this ServiceGroup: its Service and EndpointSlices stay as they are,
+	// whatever happens to its pods, until it is false again. The condition Paused says so.
+	// +optional
+	Paused bool `json:"paused,omitempty"`
+
 	// type is how the entry point is reached: ClusterIP from inside the cluster; NodePort in
 	// addition on a port of every node; LoadBalancer in addition on an address that a
 	// load-balancer controller assigns to the generated Service. ExternalName is an alias in DNS for

@@ -27,22 +27,10 @@ type ServiceGroupStatus struct {
 	// +optional
 	ClusterIPs []string `json:"clusterIPs,omitempty"`
 
-	// formerClusterIPs are the virtual IPs that the entry point gave up when it became an
-	// ExternalName. It asks for them again when it ceases to be one.
-	// +listType=atomic
-	// +optional
-	FormerClusterIPs []string `json:"formerClusterIPs,omitempty"`
-
 	// ports are the ports with their NodePorts, in the order of spec.ports.
 	// +listType=atomic
 	// +optional
 	Ports []PortStatus `json:"ports,omitempty"`
-
-	// formerPorts are the ports whose NodePorts the entry point gave up when it became an
-	// ExternalName. It asks for them again when it ceases to be one.
-	// +listType=atomic
-	// +optional
-	FormerPorts []PortStatus `json:"formerPorts,omitempty"`
 
 	// portSummary is ports on one line, such as 80:30001/TCP,8080:30002/TCP.
 	// +optional

@@ -356,18 +356,8 @@ func (in *ServiceGroupStatus) DeepCopyInto(out *ServiceGroupStatus) {
 		*out = make([]string, len(*in))
 		copy(*out, *in)
 	}
-	if in.FormerClusterIPs != nil {
-		in, out := &in.FormerClusterIPs, &out.FormerClusterIPs
-		*out = make([]string, len(*in))
-		copy(*out, *in)
-	}
 	if in.Ports != nil {
 		in, out := &in.Ports, &out.Ports
-		*out = make([]PortStatus, len(*in))
-		copy(*out, *in)
-	}
-	if in.FormerPorts != nil {
-		in, out := &in.FormerPorts, &out.FormerPorts
 		*out = make([]PortStatus, len(*in))
 		copy(*out, *in)
 	}

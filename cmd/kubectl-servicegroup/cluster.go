@@ -139,6 +139,9 @@ func (c *cluster) observeService(ctx context.Context, o *describe.Observed) erro
 		return nil
 	}
 	o.Service = service
+	if err := c.observeAccepted(ctx, o); err != nil {
+		return err
+	}
 	found, err := c.DiscoveryV1().EndpointSlices(c.namespace).List(ctx, metav1.ListOptions{
 		LabelSelector: discoveryv1.LabelServiceName + "=" + o.Group.Name,
 	})
@@ -149,6 +152,31 @@ func (c *cluster) observeService(ctx context.Context, o *describe.Observed) erro
 		o.Slices = append(o.Slices, &found.Items[i])
 	}
 	return nil
+}
+
+// observeAccepted reads the spec that was accepted last. Who may not read it sees the newest one.
+func (c *cluster) observeAccepted(ctx context.Context, o *describe.Observed) error {
+	revisions, err := c.revisions(ctx, o.Group)
+	if apierrors.IsForbidden(err) {
+		o.Unread = append(o.Unread, "which spec is served: "+c.complain("listing ControllerRevisions", err).Error())
+		return nil
+	}
+	if err != nil {
+		return c.complain("listing ControllerRevisions", err)
+	}
+	if n := len(revisions); n > 0 {
+		o.Accepted = revisions[n-1].Spec
+	}
+	return nil
+}
+
+// revisions are the accepted specs of a ServiceGroup that can be read, the oldest first.
+func (c *cluster) revisions(ctx context.Context, sg *v1alpha1.ServiceGroup) ([]describe.Revision, error) {
+	found, err := c.AppsV1().ControllerRevisions(sg.Namespace).List(ctx, metav1.ListOptions{LabelSelector: v1alpha1.LabelServiceGroup + "=" + sg.Name})
+	if err != nil {
+		return nil, err
+	}
+	return describe.RevisionsOf(found.Items, sg), nil
 }
 
 func (c *cluster) observeNodes(ctx context.Context, o *describe.Observed) {

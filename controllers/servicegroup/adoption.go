@@ -2,7 +2,6 @@ package servicegroup
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"time"
 
@@ -10,7 +9,6 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
@@ -25,11 +23,13 @@ import (
 
 // adoption is how far the adoption of a Service is. It is lost in a restart and begins anew.
 type adoption struct {
+	// tried identifies what the API server would take.
+	tried attempt
 	// preparedAt is when its EndpointSlices were written, announcedAt when the agents were told.
 	preparedAt, announcedAt time.Time
 	// adoptedAt is when it was adopted, or found to be.
 	adoptedAt time.Time
-	// cleaned says that nothing is left behind.
+	// cleaned reports whether nothing is left behind.
 	cleaned bool
 }
 
@@ -41,97 +41,66 @@ func adoptionChanged() predicate.Predicate {
 	}}
 }
 
-// reconcileForeign deals with a Service of the wanted name that is not ours: it stays as it is unless
-// the ServiceGroup asks for it. Then, step by step, so that its clients notice nothing
-// (docs/adoption.md):
-//
-//  1. a dry run: what the API server would refuse is refused before anything is touched;
-//  2. our EndpointSlices, which nobody follows yet, and a while for them to reach the nodes;
-//  3. the word to the agents to serve it too, and a while for them to do so;
-//  4. the claim of its fields, which changes nothing that anybody follows;
-//  5. one server-side apply: selector out, owner in, and the label by which the old proxy lets go.
-func (r *Reconciler) reconcileForeign(ctx context.Context, sg *v1alpha1.ServiceGroup, svc *corev1.Service) (serviceState, error) {
-	key, try := client.ObjectKeyFromObject(sg), attempt{sg.UID, sg.Generation, svc.UID}
-	refused := func(refusal plan.Refusal) (serviceState, error) {
-		wait := r.memory.refuse(key, try, refusal)
-		return serviceState{refusal: &refusal, retryAfter: wait}, r.abandonAdoption(ctx, key, svc)
-	}
-	if plan.OwnershipOf(svc, sg) == plan.Predecessors {
-		return refused(predecessors(svc))
-	}
-	if refusal := plan.AdoptionRefusal(svc, sg); refusal != nil {
-		return refused(*refusal)
-	}
-	if problems := plan.Validate(&sg.Spec); len(problems) > 0 {
-		return serviceState{problems: problems}, r.abandonAdoption(ctx, key, svc)
-	}
-	live := &corev1.Service{} // with all of its managed fields, which the cache has not
-	if err := r.live.Get(ctx, key, live); err != nil {
-		return serviceState{}, fmt.Errorf("getting the Service to adopt: %w", err)
-	}
-	kept := plan.KeepSecondFamily(plan.KeepNodePorts(sg, live), live)
-	want := plan.Service(r.numbered(kept, live))
-	if err := r.tryApply(ctx, live, want); err != nil {
-		refusal, err := r.refusalOf(ctx, kept, err)
-		if err != nil {
-			return serviceState{}, err
+// observeAdoption is how far the adoption of the snapshot's Service is.
+func (r *Reconciler) observeAdoption(s *plan.Snapshot) (out plan.Adoption) {
+	r.adoptions.ifKnown(client.ObjectKeyFromObject(s.Group), func(a *adoption) {
+		lead := func(since time.Time) bool {
+			return !since.IsZero() && r.options.Clock.Since(since) >= r.options.AdoptionLead
 		}
-		return refused(*refusal)
-	}
-	if wait, err := r.prepareAdoption(ctx, sg, live, want); err != nil || wait > 0 {
-		return serviceState{pending: wait}, err
-	}
-	if _, agents := want.Labels[v1alpha1.LabelServiceProxyName]; !agents {
-		return r.takeOver(ctx, kept, live, want) // it has no virtual IP, or keeps its proxy
-	}
-	if !plan.Announced(live) {
-		return serviceState{pending: r.options.AdoptionLead}, r.announce(ctx, live, true)
-	}
-	announcedAt := func(e *entry) *time.Time { return &e.adoption.announcedAt }
-	if wait := r.leadLeft(key, announcedAt); wait > 0 {
-		return serviceState{pending: wait}, nil
-	}
-	return r.takeOver(ctx, kept, live, want)
+		out = plan.Adoption{
+			Tried: a.tried == attemptOf(s, plan.FromAdoption),
+			Begun: !a.preparedAt.IsZero(), Prepared: lead(a.preparedAt), Announced: lead(a.announcedAt),
+		}
+	})
+	return out
 }
 
-// tryApply asks the API server whether it would take the Service.
-func (r *Reconciler) tryApply(ctx context.Context, live *corev1.Service, want *corev1ac.ServiceApplyConfiguration) error {
-	body, err := json.Marshal(want.WithUID(live.UID))
-	if err != nil {
-		return fmt.Errorf("encoding Service: %w", err)
-	}
-	target := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: live.Name, Namespace: live.Namespace}}
-	err = r.client.Patch(ctx, target, client.RawPatch(types.ApplyPatchType, body), client.FieldOwner(v1alpha1.ManagedBy), client.ForceOwnership, client.DryRunAll)
-	if err != nil {
-		return fmt.Errorf("trying to apply the Service: %w", err)
-	}
-	return nil
-}
-
-// prepareAdoption writes the EndpointSlices and returns how long to wait still until every node can
-// be expected to have them: Services and EndpointSlices reach a node on two ways, and a Service that
-// comes first would be one without endpoints.
-func (r *Reconciler) prepareAdoption(ctx context.Context, sg *v1alpha1.ServiceGroup, live *corev1.Service, want *corev1ac.ServiceApplyConfiguration) (time.Duration, error) {
-	endpoints, err := r.reconcileEndpoints(ctx, plan.PreparedService(live, want), plan.ServedOf(&sg.Spec))
-	if err != nil {
-		return 0, err
-	}
-	if endpoints.stale {
-		return staleLimit, nil
-	}
-	return r.leadLeft(client.ObjectKeyFromObject(sg), func(e *entry) *time.Time { return &e.adoption.preparedAt }), nil
-}
-
-// leadLeft is how much of the lead is left since a step was taken, or found to have been taken.
-func (r *Reconciler) leadLeft(key types.NamespacedName, step func(*entry) *time.Time) (left time.Duration) {
-	r.memory.with(key, func(e *entry) {
-		now, since := r.options.Clock.Now(), step(e)
+// adoptionLeft is how much is left of the time in which a step of an adoption reaches the nodes. The word to
+// the agents may be older than this manager.
+func (r *Reconciler) adoptionLeft(key types.NamespacedName) (left time.Duration) {
+	r.adoptions.with(key, func(a *adoption) {
+		now := r.options.Clock.Now()
+		since := &a.preparedAt
+		if now.Sub(*since) >= r.options.AdoptionLead {
+			since = &a.announcedAt
+		}
 		if since.IsZero() {
 			*since = now
 		}
 		left = r.options.AdoptionLead - now.Sub(*since)
 	})
-	return max(left, 0)
+	return max(left, time.Millisecond)
+}
+
+// applyAdoption makes a step of an adoption; see plan.Compute.
+func (r *Reconciler) applyAdoption(ctx context.Context, s *plan.Snapshot, step *plan.Step) error {
+	key, now := client.ObjectKeyFromObject(s.Group), r.options.Clock.Now()
+	switch step.Kind {
+	case plan.StepTry:
+		if _, err := r.applyService(ctx, step.Write.Want.WithUID(step.Write.Live.UID), client.DryRunAll); err != nil {
+			return r.answered(ctx, s, &step.Write, err)
+		}
+		r.adoptions.with(key, func(a *adoption) { a.tried = attemptOf(s, plan.FromAdoption) })
+	case plan.StepPrepare:
+		if err := r.applySlices(ctx, s, 0, step.Slices); err != nil {
+			return err
+		}
+		r.adoptions.with(key, func(a *adoption) {
+			if a.preparedAt.IsZero() {
+				a.preparedAt = now
+			}
+		})
+	case plan.StepAnnounce:
+		if err := r.announce(ctx, s.Service, true); err != nil {
+			return err
+		}
+		r.adoptions.with(key, func(a *adoption) { a.announcedAt = now })
+	case plan.StepTakeOver:
+		return r.takeOver(ctx, s, &step.Write)
+	case plan.StepAbandon:
+		return r.abandonAdoption(ctx, key, s.Service)
+	}
+	return nil
 }
 
 // announce tells the agents to serve a Service that is about to be adopted, or no more.
@@ -139,32 +108,35 @@ func (r *Reconciler) announce(ctx context.Context, svc *corev1.Service, serve bo
 	target := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: svc.Name, Namespace: svc.Namespace}}
 	err := r.client.Patch(ctx, target, client.RawPatch(types.MergePatchType, plan.AnnouncePatch(svc, serve)), client.FieldOwner(v1alpha1.ManagedBy))
 	if err != nil {
-		return fmt.Errorf("telling the agents of an adoption: %w", err)
+		return fmt.Errorf("announcing the adoption to the agents: %w", err)
 	}
 	return nil
 }
 
-// takeOver claims the Service and applies ours.
-func (r *Reconciler) takeOver(ctx context.Context, kept *v1alpha1.ServiceGroup, live *corev1.Service, want *corev1ac.ServiceApplyConfiguration) (serviceState, error) {
-	patch, err := plan.ClaimPatch(live, want)
+// takeOver makes the Service ours: a claim, and then one server-side apply that others see. If the API server
+// refuses the apply, the Service is ours all the same, and is written as any other.
+func (r *Reconciler) takeOver(ctx context.Context, s *plan.Snapshot, write *plan.ServiceWrite) error {
+	key := client.ObjectKeyFromObject(s.Group)
+	defer r.writes.begin(key)()
+	patch, err := plan.ClaimPatch(write.Live, write.Want)
 	if err != nil {
-		return serviceState{}, err
+		return err
 	}
-	claimed := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: live.Name, Namespace: live.Namespace}}
+	claimed := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: key.Name, Namespace: key.Namespace}}
 	if err := r.client.Patch(ctx, claimed, client.RawPatch(types.MergePatchType, patch), client.FieldOwner(v1alpha1.ManagedBy)); err != nil {
-		return serviceState{}, fmt.Errorf("claiming Service: %w", err)
+		return fmt.Errorf("claiming Service: %w", err)
 	}
-	written, err := r.writeNumbered(ctx, kept, claimed, plan.ServiceDiff{Apply: true})
+	write.Live = claimed
+	written, err := r.write(ctx, write)
 	if err != nil {
-		return serviceState{}, err
+		return r.answered(ctx, s, write, err)
 	}
-	key := client.ObjectKeyFromObject(kept)
-	r.memory.accept(key)
-	r.memory.wroteService(key, written)
-	r.memory.with(key, func(e *entry) { e.adoption = adoption{adoptedAt: r.options.Clock.Now()} })
-	r.events.Eventf(kept, written, corev1.EventTypeNormal, "Adopted", "Adopt",
+	r.writes.wroteService(key, written)
+	r.acceptNewest(s)
+	r.adoptions.with(key, func(a *adoption) { *a = adoption{adoptedAt: r.options.Clock.Now()} })
+	r.events.Eventf(s.Group, written, corev1.EventTypeNormal, "Adopted", "Adopt",
 		"Took over Service %s at %s", written.Name, written.Spec.ClusterIP)
-	return serviceState{service: written, written: true, retryAfter: statusWait}, nil
+	return nil
 }
 
 // abandonForeign is abandonAdoption for a ServiceGroup that is gone.
@@ -180,7 +152,7 @@ func (r *Reconciler) abandonForeign(ctx context.Context, key types.NamespacedNam
 // would serve what nobody maintains. First the agents let go, then the EndpointSlices go.
 func (r *Reconciler) abandonAdoption(ctx context.Context, key types.NamespacedName, svc *corev1.Service) error {
 	var prepared bool
-	r.memory.with(key, func(e *entry) { prepared = !e.adoption.preparedAt.IsZero() })
+	r.adoptions.ifKnown(key, func(a *adoption) { prepared = !a.preparedAt.IsZero() })
 	announced := plan.Announced(svc) && metav1.GetControllerOf(svc) == nil
 	if !prepared && !announced {
 		return nil
@@ -203,7 +175,7 @@ func (r *Reconciler) abandonAdoption(ctx context.Context, key types.NamespacedNa
 	if err := r.writeSlices(ctx, changes); err != nil {
 		return err
 	}
-	r.memory.with(key, func(e *entry) { e.adoption = adoption{} })
+	r.adoptions.forget(key)
 	return nil
 }
 
@@ -211,30 +183,30 @@ func (r *Reconciler) abandonAdoption(ctx context.Context, key types.NamespacedNa
 // Service went, and returns when to look again. It waits until every proxy can be expected to have
 // let go of the Service: those it still follows would be a Service without endpoints. And it looks
 // twice, since a controller that had not seen the change may have written once more.
-func (r *Reconciler) cleanUpAdoption(ctx context.Context, sg *v1alpha1.ServiceGroup, svc *corev1.Service) (time.Duration, error) {
-	if svc == nil || !plan.Adopted(svc, sg) {
+func (r *Reconciler) cleanUpAdoption(ctx context.Context, s *plan.Snapshot) (time.Duration, error) {
+	if s.Service == nil || !plan.Adopted(s.Service, s.Group) || plan.OwnershipOf(s.Service, s.Group) != plan.Ours {
 		return 0, nil
 	}
 	var left time.Duration
-	key, cleaned := client.ObjectKeyFromObject(sg), false
-	r.memory.with(key, func(e *entry) {
+	key, cleaned := client.ObjectKeyFromObject(s.Group), false
+	r.adoptions.with(key, func(a *adoption) {
 		now := r.options.Clock.Now()
-		if e.adoption.adoptedAt.IsZero() {
-			e.adoption.adoptedAt = now
+		if a.adoptedAt.IsZero() {
+			a.adoptedAt = now
 		}
-		cleaned, left = e.adoption.cleaned, r.options.AdoptionGrace-now.Sub(e.adoption.adoptedAt)
+		cleaned, left = a.cleaned, r.options.AdoptionGrace-now.Sub(a.adoptedAt)
 	})
-	if cleaned || left > 0 {
-		return max(left, 0), nil
+	if cleaned {
+		return 0, nil
+	}
+	if left > 0 {
+		return left, nil
 	}
 	found, err := r.deleteLeftBehind(ctx, key)
 	if err != nil {
 		return 0, err
 	}
-	r.memory.with(key, func(e *entry) {
-		e.adoption.cleaned = !found
-		e.adoption.adoptedAt = r.options.Clock.Now()
-	})
+	r.adoptions.with(key, func(a *adoption) { a.cleaned, a.adoptedAt = !found, r.options.Clock.Now() })
 	if found {
 		return r.options.AdoptionGrace, nil
 	}
@@ -242,7 +214,7 @@ func (r *Reconciler) cleanUpAdoption(ctx context.Context, sg *v1alpha1.ServiceGr
 }
 
 // deleteLeftBehind deletes the EndpointSlices that were made from the selector, and the Endpoints
-// object, of which kube-controller-manager would make new ones. It says whether there were any.
+// object, of which kube-controller-manager would make new ones. It reports whether there were any.
 func (r *Reconciler) deleteLeftBehind(ctx context.Context, key types.NamespacedName) (bool, error) {
 	var list discoveryv1.EndpointSliceList
 	if err := r.live.List(ctx, &list, client.InNamespace(key.Namespace), client.MatchingLabels{discoveryv1.LabelServiceName: key.Name}); err != nil {

@@ -16,8 +16,9 @@ import (
 )
 
 // CacheOptions are the cache options that Setup counts on. Services and EndpointSlices are cached
-// only when they carry our labels; of pods and nodes the cache keeps only what makes endpoints, so
-// that the manager's memory depends little on what else runs in the cluster.
+// only when they carry our labels; of pods and nodes the cache keeps only what makes endpoints, and
+// of ControllerRevisions their metadata, so that the manager's memory depends little on what else runs
+// in the cluster.
 func CacheOptions() cache.Options {
 	generated, err := labels.Parse(v1alpha1.LabelServiceGroup)
 	if err != nil { // it is a constant
@@ -32,6 +33,7 @@ func CacheOptions() cache.Options {
 				Label:     generated,
 				Transform: trimService,
 			},
+			revisionMeta(): {Label: generated},
 			&discoveryv1.EndpointSlice{}: {
 				Label: labels.SelectorFromSet(labels.Set{discoveryv1.LabelManagedBy: v1alpha1.ManagedBy}),
 			},

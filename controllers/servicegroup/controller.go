@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	endpointsliceutil "k8s.io/endpointslice/util"
 	"k8s.io/utils/ptr"
@@ -21,9 +22,14 @@ import (
 	"github.com/servicegroup-dev/servicegroup/internal/probe"
 )
 
-// conflictWait is how long to let the caches catch up after a write lost a race. It is no error:
-// somebody else wrote first, and the event of that write is on its way.
-const conflictWait = 100 * time.Millisecond
+const (
+	// conflictWait is how long to let the caches catch up after a write lost a race. It is no error:
+	// somebody else wrote first, and the event of that write is on its way.
+	conflictWait = 100 * time.Millisecond
+	// maxTurns bounds the turns of one reconciliation. An adoption takes five; every number that others
+	// hold costs one more.
+	maxTurns = 20
+)
 
 // Reconciler brings the objects of one ServiceGroup in line with its spec and its pods.
 type Reconciler struct {
@@ -35,90 +41,59 @@ type Reconciler struct {
 	tracker *endpointsliceutil.EndpointSliceTracker
 	trigger *endpointsliceutil.TriggerTimeTracker
 	index   *podIndex
-	memory  *memory
 	prober  *probe.Prober
 	// agents is nil where nobody asks them what they have programmed.
-	agents    *agents
-	nodePorts nodePortView
+	agents *agents
+	claims claims
+
+	writes    *writes
+	lag       *sliceLag
+	specs     *specs
+	tries     *tries
+	adoptions *perGroup[adoption]
+	exposed   *perGroup[exposedGroups]
+	reports   *reports
+	faults    *faults
 	options   Options
 }
 
-// Reconcile runs the steps of the package comment for one ServiceGroup. A mistake of the user ends
-// in a condition; an error is a passing fault, to be tried again with backoff.
+// Reconcile goes through the stages of the package comment until there is nothing left whose answer
+// decides what comes next. A mistake of the user ends in a condition; an error is a passing fault, to
+// be tried again with backoff.
 func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
-	sg := &v1alpha1.ServiceGroup{}
-	if err := r.client.Get(ctx, req.NamespacedName, sg); err != nil {
-		if apierrors.IsNotFound(err) {
-			if err := r.abandonForeign(ctx, req.NamespacedName); err != nil {
-				return reconcile.Result{}, err
-			}
-			r.forget(req)
+	for range maxTurns {
+		result, again, err := r.turn(ctx, req.NamespacedName)
+		switch {
+		case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 			return reconcile.Result{}, nil
+		case errors.Is(err, errReleasing):
+			return reconcile.Result{RequeueAfter: conflictWait}, nil
+		case apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err):
+			r.lostRace(req.NamespacedName)
+			log.FromContext(ctx).V(1).Info("Lost a race, trying again", "cause", err.Error())
+			return reconcile.Result{RequeueAfter: conflictWait}, nil
+		case err != nil:
+			return reconcile.Result{}, errors.Join(err, r.reportFault(ctx, req.NamespacedName, err))
+		case !again:
+			return result, nil
 		}
-		return reconcile.Result{}, fmt.Errorf("getting ServiceGroup: %w", err)
 	}
-	sg = r.memory.latestGroup(req.NamespacedName, sg)
-	if !sg.DeletionTimestamp.IsZero() {
-		return reconcile.Result{}, nil // the garbage collector is at work
-	}
-	result, err := r.reconcile(ctx, sg)
-	switch {
-	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
-		return reconcile.Result{}, nil
-	case errors.Is(err, errReleasing):
-		return reconcile.Result{RequeueAfter: conflictWait}, nil
-	case apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err):
-		r.memory.lostRace(req.NamespacedName)
-		log.FromContext(ctx).V(1).Info("Lost a race, trying again", "cause", err.Error())
-		return reconcile.Result{RequeueAfter: conflictWait}, nil
-	}
-	return result, err
+	return reconcile.Result{RequeueAfter: conflictWait}, nil
 }
 
-func (r *Reconciler) reconcile(ctx context.Context, sg *v1alpha1.ServiceGroup) (reconcile.Result, error) {
-	state, err := r.reconcileService(ctx, sg)
-	if err != nil || state.pending > 0 {
-		return reconcile.Result{RequeueAfter: state.pending}, err
+// turn goes once through the stages, and reports whether another turn is to follow at once.
+func (r *Reconciler) turn(ctx context.Context, key types.NamespacedName) (reconcile.Result, bool, error) {
+	snapshot, err := r.observe(ctx, key)
+	if err != nil || snapshot == nil {
+		return reconcile.Result{}, false, err
 	}
-	outcome := plan.Outcome{Group: sg, Problems: state.problems, Refusal: state.refusal, Service: state.service}
-	if state.service == nil {
-		r.index.set(client.ObjectKeyFromObject(sg), nil)
-		r.prober.Forget(client.ObjectKeyFromObject(sg))
-	} else {
-		outcome.Served, outcome.Unreadable = plan.ServedBy(state.service)
-	}
-	var exposed exposedState
-	// If somebody removed the record of what is served while the spec is refused (or else it would
-	// have been restored), the slices stay as they are: there is nothing to build them from.
-	if state.service != nil && outcome.Unreadable == nil {
-		var fault error // of one part; it does not keep the others
-		exposed, fault = r.reconcileExposed(ctx, sg, state.service, outcome.Served)
-		endpoints, err := r.reconcileEndpoints(ctx, state.service, outcome.Served, exposed.targets...)
-		if err = errors.Join(fault, err); err != nil {
-			return reconcile.Result{}, err
-		}
-		if endpoints.stale {
-			return reconcile.Result{RequeueAfter: staleLimit}, nil
-		}
-		outcome.Members, outcome.Slices, outcome.Unexposed = endpoints.members, endpoints.slices, exposed.refusals
-		state.written = state.written || endpoints.written
-	}
-	if plan.Undecided(outcome) {
-		return reconcile.Result{}, nil // the end of the lookup is an event
-	}
-	outcome.Programming = r.programming(&outcome)
-	wait, err := r.reconcileStatus(ctx, sg, plan.Status(outcome), state.written)
+	planned, err := plan.Compute(snapshot, r.slicePlanner(key))
 	if err != nil {
-		return reconcile.Result{}, err
+		return reconcile.Result{}, false, err
 	}
-	if outcome.Programming != nil && len(outcome.Programming.Behind) > 0 {
-		wait = sooner(wait, lookAgain)
-	}
-	left, err := r.cleanUpAdoption(ctx, sg, state.service)
-	return reconcile.Result{
-		RequeueAfter: sooner(sooner(state.retryAfter, exposed.retryAfter), sooner(wait, left)),
-		Priority:     ptr.To(handler.LowPriority), // what can wait comes after what changed
-	}, err
+	wait, again, err := r.apply(ctx, snapshot, &planned)
+	// What can wait comes after what changed.
+	return reconcile.Result{RequeueAfter: wait, Priority: ptr.To(handler.LowPriority)}, again, err
 }
 
 // sooner is the shorter of two waits, of which 0 is none.
@@ -129,17 +104,58 @@ func sooner(a, b time.Duration) time.Duration {
 	return a
 }
 
+// lostRace has the Services of a ServiceGroup looked for at the API server the next time.
+func (r *Reconciler) lostRace(key types.NamespacedName) {
+	r.writes.lostRace(key)
+	for _, group := range r.exposedGroups(key) {
+		r.writes.lostRace(serviceKey(key, group))
+	}
+}
+
+// getGroup gets a ServiceGroup; nil if it is gone or going.
+func (r *Reconciler) getGroup(ctx context.Context, key types.NamespacedName) (*v1alpha1.ServiceGroup, error) {
+	sg := &v1alpha1.ServiceGroup{}
+	if err := r.client.Get(ctx, key, sg); err != nil {
+		if !apierrors.IsNotFound(err) {
+			return nil, fmt.Errorf("getting ServiceGroup: %w", err)
+		}
+		if err := r.abandonForeign(ctx, key); err != nil {
+			return nil, err
+		}
+		r.forget(key)
+		return nil, nil
+	}
+	sg = r.writes.latestGroup(key, sg)
+	if !sg.DeletionTimestamp.IsZero() {
+		return nil, nil // the garbage collector is at work
+	}
+	return sg, nil
+}
+
 // forget drops everything known of a ServiceGroup that is gone.
-func (r *Reconciler) forget(req reconcile.Request) {
-	r.index.set(req.NamespacedName, nil)
-	r.prober.Forget(req.NamespacedName)
-	for _, group := range r.memory.exposedGroups(req.NamespacedName) {
-		r.forgetExposed(req.NamespacedName, group)
+func (r *Reconciler) forget(key types.NamespacedName) {
+	for _, group := range r.exposedGroups(key) {
+		r.forgetExposed(key, group)
 	}
-	r.memory.forget(req.NamespacedName)
+	r.forgetService(key, key.Name)
+	r.index.set(key, nil)
+	r.prober.Forget(key)
+	r.writes.groups.forget(key)
+	r.specs.known.forget(key)
+	r.tries.known.forget(key)
+	r.adoptions.forget(key)
+	r.exposed.forget(key)
+	r.reports.known.forget(key)
+	r.faults.known.forget(key)
 	if r.agents != nil {
-		r.agents.forget(req.NamespacedName)
+		r.agents.forget(key)
 	}
-	r.tracker.DeleteService(req.Namespace, req.Name)
-	r.trigger.DeleteService(req.Namespace, req.Name)
+}
+
+// forgetService drops what is known of a Service that is gone.
+func (r *Reconciler) forgetService(key types.NamespacedName, name string) {
+	r.writes.services.forget(key)
+	r.lag.known.forget(key)
+	r.tracker.DeleteService(key.Namespace, name)
+	r.trigger.DeleteService(key.Namespace, name)
 }

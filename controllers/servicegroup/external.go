@@ -14,7 +14,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
-	"github.com/servicegroup-dev/servicegroup/api/v1alpha1"
 	"github.com/servicegroup-dev/servicegroup/internal/plan"
 	"github.com/servicegroup-dev/servicegroup/internal/probe"
 )
@@ -31,19 +30,19 @@ func probeSource(prober *probe.Prober) source.Source {
 // observeExternal returns what the external groups lead to, and goes on watching that. What the slices
 // found say counts as known until names are looked up and addresses are checked: a restarted manager
 // takes nothing out of service that it knows nothing bad about.
-func (r *Reconciler) observeExternal(key types.NamespacedName, svc *corev1.Service, served plan.Served, found []*discoveryv1.EndpointSlice) map[string]plan.External {
-	lookups := r.prober.Names(key, served.Hostnames())
+func (r *Reconciler) observeExternal(key types.NamespacedName, svc *corev1.Service, entry plan.EntryPoint, found []*discoveryv1.EndpointSlice) map[string]plan.External {
+	lookups := r.prober.Names(key, entry.Hostnames())
 	out := map[string]plan.External{}
 	targets, begin := map[string]addressTargets{}, map[probe.Target]bool{}
-	for i := range served.Groups {
-		group := &served.Groups[i]
+	for i := range entry.Groups {
+		group := &entry.Groups[i]
 		if group.External == nil {
 			continue
 		}
 		known := plan.KnownExternal(found, group.Name)
 		external := plan.ExternalOf(group.External, svc, resolved(group.External.Hostname, lookups, known), r.options.ExternalRanges)
 		out[group.Name] = external
-		targets[group.Name] = targetsOf(group, external, served.CheckedPorts(group))
+		targets[group.Name] = targetsOf(group, external, entry.CheckedPorts(group))
 		for address, checks := range targets[group.Name] {
 			for _, target := range checks {
 				begin[target] = begin[target] || known[address]
@@ -75,7 +74,7 @@ func resolved(name string, lookups map[string]probe.Lookup, known map[netip.Addr
 // addressTargets are the targets that an address has to pass to be ready.
 type addressTargets map[netip.Addr][]probe.Target
 
-func targetsOf(group *v1alpha1.Group, external plan.External, ports []uint16) addressTargets {
+func targetsOf(group *plan.Group, external plan.External, ports []uint16) addressTargets {
 	out := addressTargets{}
 	check := group.External.HealthCheck
 	if check == nil {

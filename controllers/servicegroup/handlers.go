@@ -49,13 +49,13 @@ func enqueueLate(q queue, keys ...types.NamespacedName) {
 // serviceHandler wakes the ServiceGroup a Service is labelled with. The echo of our own write wakes
 // nobody. One that comes before the answer to the write, as about every other does, cannot be told from a
 // write of somebody else, and is looked at late.
-func serviceHandler(mem *memory) handler.TypedEventHandler[*corev1.Service, reconcile.Request] {
+func serviceHandler(writes *writes) handler.TypedEventHandler[*corev1.Service, reconcile.Request] {
 	wake := func(q queue, svc *corev1.Service, also ...types.NamespacedName) {
 		group, known := serviceKeys(svc)
 		switch keys := append(also, group); {
-		case mem.isWriting(known):
+		case writes.isWriting(known):
 			enqueueLate(q, keys...)
-		case !mem.isEcho(known, svc):
+		case !writes.isEcho(known, svc):
 			enqueue(q, keys...)
 		}
 	}
@@ -73,26 +73,26 @@ func serviceHandler(mem *memory) handler.TypedEventHandler[*corev1.Service, reco
 }
 
 // serviceKeys are the ServiceGroup a Service belongs to, that of the Service's name in case the label
-// was edited, and the key by which memory knows the Service.
+// was edited, and the key by which the Service is known.
 func serviceKeys(svc *corev1.Service) (group, known types.NamespacedName) {
 	group = client.ObjectKeyFromObject(svc)
 	known = group
 	if label := svc.Labels[v1alpha1.LabelServiceGroup]; label != "" && label != svc.Name {
 		group.Name = label
-		known = exposedKey(group, svc.Labels[v1alpha1.LabelGroup])
+		known = serviceKey(group, svc.Labels[v1alpha1.LabelGroup])
 	}
 	return group, known
 }
 
 // sliceHandler wakes the ServiceGroup of a slice, except for the echo of our own writes; see
 // serviceHandler.
-func sliceHandler(tracker *endpointsliceutil.EndpointSliceTracker, mem *memory) handler.TypedEventHandler[*discoveryv1.EndpointSlice, reconcile.Request] {
+func sliceHandler(tracker *endpointsliceutil.EndpointSliceTracker, writes *writes, lag *sliceLag) handler.TypedEventHandler[*discoveryv1.EndpointSlice, reconcile.Request] {
 	wake := func(q queue, slice *discoveryv1.EndpointSlice, foreignChange bool) {
 		for group, known := range sliceKeys(slice) {
 			switch {
-			case mem.isWriting(known):
+			case writes.isWriting(known):
 				enqueueLate(q, group)
-			case foreignChange || mem.isWaiting(known):
+			case foreignChange || lag.isWaiting(known):
 				enqueue(q, group)
 			}
 		}
@@ -112,7 +112,7 @@ func sliceHandler(tracker *endpointsliceutil.EndpointSliceTracker, mem *memory) 
 			expected := tracker.HandleDeletion(e.Object)
 			if !expected {
 				for _, known := range sliceKeys(e.Object) {
-					mem.with(known, func(e *entry) { e.escaped = true })
+					lag.escaped(known)
 				}
 			}
 			wake(q, e.Object, !expected)
@@ -120,8 +120,8 @@ func sliceHandler(tracker *endpointsliceutil.EndpointSliceTracker, mem *memory) 
 	}
 }
 
-// sliceKeys are the ServiceGroups a slice belongs to, and for each the key by which memory knows the
-// Service: the ServiceGroup's own, or that of one of its groups.
+// sliceKeys are the ServiceGroups a slice belongs to, and for each the key by which the
+// Service is known: the ServiceGroup's own, or that of one of its groups.
 func sliceKeys(slice *discoveryv1.EndpointSlice) iter.Seq2[types.NamespacedName, types.NamespacedName] {
 	return func(yield func(group, known types.NamespacedName) bool) {
 		for _, name := range sliceServices(slice) {
@@ -129,7 +129,7 @@ func sliceKeys(slice *discoveryv1.EndpointSlice) iter.Seq2[types.NamespacedName,
 			known := group
 			if label := slice.Labels[v1alpha1.LabelServiceGroup]; label != "" && label != name {
 				group.Name = label
-				known = exposedKey(group, slice.Labels[v1alpha1.LabelGroup])
+				known = serviceKey(group, slice.Labels[v1alpha1.LabelGroup])
 			}
 			if !yield(group, known) {
 				return
@@ -211,5 +211,23 @@ func nodeHandler(reader client.Reader, index *podIndex) handler.TypedEventHandle
 			}
 		},
 		DeleteFunc: func(ctx context.Context, e event.TypedDeleteEvent[*corev1.Node], q queue) { wake(ctx, q, e.Object) },
+	}
+}
+
+// revisionHandler wakes the ServiceGroup of a ControllerRevision that somebody else deleted or edited:
+// the accepted spec is to be stored again.
+func revisionHandler(specs *specs) handler.TypedEventHandler[*metav1.PartialObjectMetadata, reconcile.Request] {
+	wake := func(q queue, meta *metav1.PartialObjectMetadata) {
+		if group := revisionGroup(meta); group != "" {
+			key := types.NamespacedName{Namespace: meta.Namespace, Name: group}
+			if specs.lost(key, meta.Name) {
+				enqueue(q, key)
+			}
+		}
+	}
+	return handler.TypedFuncs[*metav1.PartialObjectMetadata, reconcile.Request]{
+		DeleteFunc: func(_ context.Context, e event.TypedDeleteEvent[*metav1.PartialObjectMetadata], q queue) {
+			wake(q, e.Object)
+		},
 	}
 }

@@ -72,6 +72,8 @@ type Options struct {
 	// ExternalRanges hold the addresses outside the cluster that external groups may lead to. Empty:
 	// none.
 	ExternalRanges []netip.Prefix
+	// Budgets bound what one ServiceGroup may cost. Default: plan.DefaultBudgets.
+	Budgets plan.Budgets
 	// Probe tunes how those are watched.
 	Probe probe.Options
 	// Clock is for tests. Default: the real one.
@@ -97,6 +99,9 @@ func (o Options) withDefaults() Options {
 	if o.AdoptionGrace == 0 {
 		o.AdoptionGrace = 30 * time.Second
 	}
+	if o.Budgets == (plan.Budgets{}) {
+		o.Budgets = plan.DefaultBudgets
+	}
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}
 	}
@@ -114,6 +119,8 @@ func (o Options) Validate() error {
 		return fmt.Errorf("retry from %s to %s: must not be negative", o.RetryMin, o.RetryMax)
 	case o.RetryMax != 0 && o.RetryMax < o.RetryMin:
 		return fmt.Errorf("retry from %s to %s: the first must not exceed the second", o.RetryMin, o.RetryMax)
+	case o.Budgets != (plan.Budgets{}):
+		return o.Budgets.Validate()
 	}
 	return nil
 }
@@ -138,9 +145,10 @@ func Setup(ctx context.Context, mgr manager.Manager, options Options) error {
 	r := newReconciler(mgr, pods, recorder, options)
 	cache := mgr.GetCache()
 	b := builder.ControllerManagedBy(mgr).Named(controllerName).
-		For(&v1alpha1.ServiceGroup{}, builder.WithPredicates(predicate.Or(predicate.GenerationChangedPredicate{}, adoptionChanged(), statusEdited(r.memory)))).
-		WatchesRawSource(source.Kind(cache, &corev1.Service{}, serviceHandler(r.memory))).
-		WatchesRawSource(source.Kind(cache, &discoveryv1.EndpointSlice{}, sliceHandler(r.tracker, r.memory))).
+		For(&v1alpha1.ServiceGroup{}, builder.WithPredicates(predicate.Or(predicate.GenerationChangedPredicate{}, adoptionChanged(), statusEdited(r.reports)))).
+		WatchesRawSource(source.Kind(cache, &corev1.Service{}, serviceHandler(r.writes))).
+		WatchesRawSource(source.Kind(cache, &discoveryv1.EndpointSlice{}, sliceHandler(r.tracker, r.writes, r.lag))).
+		WatchesRawSource(source.Kind(cache, revisionMeta(), revisionHandler(r.specs))).
 		WatchesRawSource(source.Kind(cache, &corev1.Pod{}, podHandler(r.index))).
 		WatchesRawSource(source.Kind(cache, &corev1.Node{}, nodeHandler(mgr.GetClient(), r.index))).
 		WatchesRawSource(probeSource(r.prober)).
@@ -171,9 +179,17 @@ func newReconciler(mgr manager.Manager, pods podLister, recorder events.EventRec
 		tracker: endpointsliceutil.NewEndpointSliceTracker(),
 		trigger: endpointsliceutil.NewTriggerTimeTracker(),
 		index:   newPodIndex(),
-		memory:  newMemory(options),
 		prober:  probe.New(options.Probe),
-		options: options,
+
+		writes:    newWrites(),
+		lag:       newSliceLag(options.Clock),
+		specs:     newSpecs(options.Budgets),
+		tries:     newTries(options),
+		adoptions: newPerGroup[adoption](),
+		exposed:   newPerGroup[exposedGroups](),
+		reports:   newReports(),
+		faults:    newFaults(options.Clock),
+		options:   options,
 	}
 	if options.LeaseNamespace != "" {
 		r.agents = newAgents(options.Clock)
@@ -187,6 +203,8 @@ const (
 	fieldBucket  = "bucket"
 	fieldService = "service"
 	fieldGroup   = "group"
+	// fieldRevision is the ServiceGroup that a ControllerRevision belongs to.
+	fieldRevision = "revision"
 )
 
 func addIndexes(ctx context.Context, indexer client.FieldIndexer) error {
@@ -204,6 +222,15 @@ func addIndexes(ctx context.Context, indexer client.FieldIndexer) error {
 	})
 	if err != nil {
 		return fmt.Errorf("indexing Services by ServiceGroup: %w", err)
+	}
+	err = indexer.IndexField(ctx, revisionMeta(), fieldRevision, func(o client.Object) []string {
+		if group := revisionGroup(o); group != "" {
+			return []string{group}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("indexing ControllerRevisions by ServiceGroup: %w", err)
 	}
 	err = indexer.IndexField(ctx, &discoveryv1.EndpointSlice{}, fieldService, func(o client.Object) []string {
 		return sliceServices(o.(*discoveryv1.EndpointSlice))

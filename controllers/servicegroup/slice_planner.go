@@ -42,7 +42,7 @@ type sliceRequest struct {
 // sliceInput is all groups of a Service.
 type sliceInput struct {
 	service *corev1.Service
-	served  plan.Served
+	entry   plan.EntryPoint
 	members []plan.Membership
 	found   []*discoveryv1.EndpointSlice
 	nodes   plan.Nodes
@@ -51,7 +51,7 @@ type sliceInput struct {
 
 // computeSlices computes the changes of all groups, in the order of the groups.
 func computeSlices(planner slicePlanner, in sliceInput) (plan.Slices, error) {
-	existing := plan.SortSlices(in.service, in.served, in.found)
+	existing := plan.SortSlices(in.service, in.entry, in.found)
 	all := plan.Slices{Delete: existing.Stray}
 	for _, member := range in.members {
 		group, err := computeGroup(planner, in, &member, existing.ByGroup[member.Group])
@@ -67,7 +67,7 @@ func computeSlices(planner slicePlanner, in sliceInput) (plan.Slices, error) {
 }
 
 func computeGroup(planner slicePlanner, in sliceInput, member *plan.Membership, existing []*discoveryv1.EndpointSlice) (plan.Slices, error) {
-	service := plan.GroupService(in.service, in.served, member.Group)
+	service := plan.GroupService(in.service, in.entry, member.Group)
 	if member.External != nil {
 		return plan.ExternalSlices(service, existing, member.External), nil
 	}

@@ -3,12 +3,12 @@ package servicegroup
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
@@ -25,44 +25,102 @@ const maxNote = 1024
 // whatever waits is of low priority.
 const statusWait = 100 * time.Millisecond
 
-// reconcileStatus writes the status if what it says changed, and then the events of that change. If
+// reports knows what the status of each ServiceGroup is to say.
+type reports struct {
+	known *perGroup[knownReport]
+}
+
+type knownReport struct {
+	// found is what was found last, whether it is written already or not, and written what was written last.
+	found, written *plan.Report
+	// countsDue is when pod counts have to be written at last.
+	countsDue time.Time
+}
+
+func newReports() *reports { return &reports{known: newPerGroup[knownReport]()} }
+
+// applyReport writes the status if what it says changed, and then the events of that change. If
 // something else was just written, or only numbers of pods changed, it returns how long to wait.
-func (r *Reconciler) reconcileStatus(ctx context.Context, sg *v1alpha1.ServiceGroup, status v1alpha1.ServiceGroupStatus, written bool) (wait time.Duration, err error) {
-	key := client.ObjectKeyFromObject(sg)
-	r.memory.found(key, &status)
-	switch plan.DiffStatus(&sg.Status, &status) {
+func (r *Reconciler) applyReport(ctx context.Context, s *plan.Snapshot, p *plan.Plan) (wait time.Duration, err error) {
+	if p.Report == nil {
+		return 0, nil
+	}
+	key, sg := client.ObjectKeyFromObject(s.Group), s.Group
+	switch r.found(key, sg, p.Report) {
 	case plan.Unchanged:
-		r.memory.countsWritten(key)
+		r.reports.known.with(key, func(k *knownReport) { k.countsDue = time.Time{} })
 		return 0, nil
 	case plan.CountsChanged:
-		if due, wait := r.memory.deferCounts(key); !due {
+		if wait := r.deferCounts(key); wait > 0 {
 			return wait, nil
 		}
 	case plan.Changed:
-		if written {
+		if !p.Empty() {
 			return statusWait, nil
 		}
 	}
 	updated := sg.DeepCopy()
-	updated.Status = status
-	updated.Status.Conditions = r.withTimes(sg.Status.Conditions, status.Conditions)
+	updated.Status = p.Report.Status
+	updated.Status.Conditions = r.withTimes(sg.Status.Conditions, p.Report.Status.Conditions)
 	if err := r.client.Status().Update(ctx, updated, client.FieldOwner(v1alpha1.ManagedBy)); err != nil {
 		return 0, fmt.Errorf("updating status: %w", err)
 	}
-	r.memory.countsWritten(key)
-	r.memory.wroteGroup(key, updated)
+	r.reports.known.with(key, func(k *knownReport) { k.written, k.countsDue = p.Report, time.Time{} })
+	r.writes.wroteGroup(key, updated)
 	r.recordTransitions(sg, updated)
 	return 0, nil
 }
 
+// found records what the status of a ServiceGroup is to say, and returns what that changes. It is called before
+// the status is written, so that the event of the write does not come first.
+func (r *Reconciler) found(key types.NamespacedName, sg *v1alpha1.ServiceGroup, report *plan.Report) (change plan.StatusChange) {
+	r.faults.known.forget(key)
+	r.reports.known.with(key, func(k *knownReport) {
+		k.found = report
+		change = plan.DiffStatus(&sg.Status, k.written, report)
+	})
+	return change
+}
+
+// deferCounts is how long pod counts are to be held back still.
+func (r *Reconciler) deferCounts(key types.NamespacedName) (wait time.Duration) {
+	r.reports.known.with(key, func(k *knownReport) {
+		now := r.options.Clock.Now()
+		if k.countsDue.IsZero() {
+			k.countsDue = now.Add(r.options.CountRefresh)
+		}
+		wait = k.countsDue.Sub(now)
+	})
+	return max(wait, 0)
+}
+
+// lookAgain is when to look again at a ServiceGroup that is not programmed: an agent may have stopped
+// reporting, and then does not count.
+func (r *Reconciler) lookAgain(p *plan.Plan) time.Duration {
+	if r.agents == nil || p.Report == nil {
+		return 0
+	}
+	programmed := apimeta.FindStatusCondition(p.Report.Status.Conditions, v1alpha1.ConditionProgrammed)
+	if programmed == nil || programmed.Status != metav1.ConditionFalse || programmed.Reason != v1alpha1.ReasonPending {
+		return 0
+	}
+	return lookAgain
+}
+
 // statusEdited lets an update of the status pass that is not ours: it says something else than what was found
 // last, which is all that we write.
-func statusEdited(mem *memory) predicate.Predicate {
+func statusEdited(reports *reports) predicate.Predicate {
 	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 		before, ok := e.ObjectOld.(*v1alpha1.ServiceGroup)
 		now, also := e.ObjectNew.(*v1alpha1.ServiceGroup)
-		return ok && also && plan.DiffStatus(&before.Status, &now.Status) != plan.Unchanged &&
-			!mem.wasFound(client.ObjectKeyFromObject(now), &now.Status)
+		if !ok || !also || plan.SameStatus(&before.Status, &now.Status) {
+			return false
+		}
+		edited := true
+		reports.known.ifKnown(client.ObjectKeyFromObject(now), func(k *knownReport) {
+			edited = k.found == nil || !plan.SameStatus(&k.found.Status, &now.Status)
+		})
+		return edited
 	}}
 }
 
@@ -99,13 +157,4 @@ func (r *Reconciler) recordTransitions(before, after *v1alpha1.ServiceGroup) {
 		}
 		r.events.Eventf(after, nil, kind, now.Reason, "Reconcile", "%s", plan.Shorten(now.Message, maxNote))
 	}
-}
-
-// recordNewAddresses records that a Service could not get back the addresses or numbers where its clients look
-// for it.
-func (r *Reconciler) recordNewAddresses(sg *v1alpha1.ServiceGroup, svc *corev1.Service) {
-	note := fmt.Sprintf("others hold what Service %s had before (%s, ports %s); it has %s, ports %s now", svc.Name,
-		strings.Join(plan.RememberedClusterIPs(&sg.Status), ","), plan.PortSummary(plan.RememberedPorts(&sg.Status)),
-		strings.Join(svc.Spec.ClusterIPs, ","), plan.PortSummary(plan.PortsOf(svc)))
-	r.events.Eventf(sg, nil, corev1.EventTypeWarning, "AddressesChanged", "Restore", "%s", plan.Shorten(note, maxNote))
 }

@@ -84,7 +84,7 @@ var unsaid = map[string]string{
 // by field: each is the same, or it is a default that is not said.
 func checkNothingLost(t *testing.T, svc *corev1.Service, result convert.Result) {
 	t.Helper()
-	was, now := asMap(t, svc.Spec), asMap(t, plan.Service(result.Group).Spec)
+	was, now := asMap(t, svc.Spec), asMap(t, plan.Service(plan.Desired{Group: result.Group}).Spec)
 	for field, value := range was {
 		switch {
 		case reflect.DeepEqual(now[field], value) || unsaid[field] == "it moves to the group":

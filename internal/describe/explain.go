@@ -87,7 +87,6 @@ var standings = []plan.Standing{
 // Explain says why each pod that a group selects is in or out, or, with the name of a pod, why that
 // one is, for every group. The error says that there is no such pod.
 func Explain(o *Observed, only string) (Explanation, error) {
-	served := o.served()
 	e := Explanation{Namespace: o.Group.Namespace, Name: o.Group.Name, Only: only, Pods: len(o.Pods), Unread: o.Unread}
 	e.Note = noteOf(o)
 	pods := slices.SortedFunc(slices.Values(o.Pods), func(a, b *corev1.Pod) int { return cmp.Compare(a.Name, b.Name) })
@@ -98,13 +97,13 @@ func Explain(o *Observed, only string) (Explanation, error) {
 		}
 		return e, Unknown("pod", only, o.Group.Namespace, names)
 	}
-	selectors, err := served.Selectors()
+	served, err := o.served()
 	if err != nil {
 		return e, err
 	}
 	selected := map[string]bool{}
 	for i := range served.Groups {
-		x := explainer{observed: o, served: served, group: &served.Groups[i], selector: selectors[i], service: o.Service}
+		x := explainer{observed: o, served: served, group: &served.Groups[i], service: o.Service}
 		if x.service == nil {
 			x.service = &corev1.Service{}
 		}
@@ -132,9 +131,8 @@ func noteOf(o *Observed) string {
 // explainer explains one group.
 type explainer struct {
 	observed *Observed
-	served   plan.Served
-	group    *v1alpha1.Group
-	selector labels.Selector
+	served   plan.EntryPoint
+	group    *plan.Group
 	service  *corev1.Service
 }
 
@@ -146,7 +144,7 @@ func (x *explainer) explain(pods []*corev1.Pod, only string, selected map[string
 	}
 	counts := map[plan.Standing]int{}
 	for _, pod := range pods {
-		standing := plan.StandingOf(x.service, x.selector, pod, x.observed.Nodes)
+		standing := plan.StandingOf(x.service, x.group.Selects, pod, x.observed.Nodes)
 		if standing != plan.NotSelected {
 			selected[pod.Name] = true
 			counts[standing]++
@@ -182,7 +180,7 @@ func (x *explainer) explainPod(pod *corev1.Pod, standing plan.Standing, written 
 	}
 	missing := 0
 	for i := range x.served.Ports {
-		if target, ok := plan.TargetOf(&x.served.Ports[i], x.group.Name); ok {
+		if target, ok := x.served.Ports[i].Target(x.group.Name); ok {
 			port := explainPort(pod, &x.served.Ports[i], target)
 			e.Ports = append(e.Ports, port)
 			if port.Missing {
@@ -201,8 +199,8 @@ func (x *explainer) explainPod(pod *corev1.Pod, standing plan.Standing, written 
 	return e
 }
 
-func explainPort(pod *corev1.Pod, port *v1alpha1.Port, target intstr.IntOrString) PortExplanation {
-	out := PortExplanation{Port: portTitle(port.Name, port.Port, port.Protocol), Target: target.String()}
+func explainPort(pod *corev1.Pod, port *plan.Port, target intstr.IntOrString) PortExplanation {
+	out := PortExplanation{Port: portTitle(port.Name, port.Number, port.Protocol), Target: target.String()}
 	number, err := endpointslice.FindPort(pod, &corev1.ServicePort{Protocol: port.Protocol, TargetPort: target})
 	switch {
 	case err != nil:
@@ -244,7 +242,7 @@ func (x *explainer) reason(pod *corev1.Pod, standing plan.Standing) (why, remedy
 		if x.group.External != nil {
 			return "not selected: the group has addresses outside the cluster in place of pods", ""
 		}
-		return "not selected: " + mismatch(x.selector, pod.Labels), "change the pod's labels, or the group's selector"
+		return "not selected: " + mismatch(x.group.Selects, pod.Labels), "change the pod's labels, or the group's selector"
 	case plan.Finished:
 		return "it has finished: " + string(pod.Status.Phase), ""
 	case plan.NoAddress:

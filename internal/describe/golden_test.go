@@ -75,11 +75,11 @@ func newWorld() *world {
 
 // serve makes the Service that the spec asks for.
 func (w *world) serve() {
+	w.Accepted = w.Group.Spec.DeepCopy()
 	w.Service = &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: "shop", Name: "web", ResourceVersion: "7",
-			Labels:      map[string]string{v1alpha1.LabelServiceProxyName: v1alpha1.ServiceProxyName},
-			Annotations: plan.Service(w.Group).Annotations,
+			Labels: map[string]string{v1alpha1.LabelServiceProxyName: v1alpha1.ServiceProxyName},
 		},
 		Spec: corev1.ServiceSpec{
 			Type: w.Group.Spec.Type, ClusterIP: "10.96.0.20", ClusterIPs: []string{"10.96.0.20"},

@@ -20,6 +20,8 @@ type Observed struct {
 	Group *v1alpha1.ServiceGroup
 	// Service is the generated one; nil if there is none, or one that is not its own.
 	Service *corev1.Service
+	// Accepted is the spec that Service serves; nil if that cannot be read.
+	Accepted *v1alpha1.ServiceGroupSpec
 	// Slices are the EndpointSlices of Service.
 	Slices []*discoveryv1.EndpointSlice
 	// Pods are those of the namespace.
@@ -41,14 +43,12 @@ type Report struct {
 	Stale bool
 }
 
-// served is what is served, or, while nothing is, what the spec asks for.
-func (o *Observed) served() plan.Served {
-	if o.Service != nil {
-		if served, err := plan.ServedBy(o.Service); err == nil {
-			return served
-		}
+// served is what is served, or, while nothing is, what the spec asks for. The error is about a selector.
+func (o *Observed) served() (plan.EntryPoint, error) {
+	if o.Service != nil && o.Accepted != nil {
+		return plan.Resolve(o.Accepted)
 	}
-	return plan.ServedOf(&o.Group.Spec)
+	return plan.Resolve(&o.Group.Spec)
 }
 
 // Endpoint is an entry of an EndpointSlice.
@@ -139,7 +139,7 @@ func portTitle(name string, port int32, protocol corev1.Protocol) string {
 }
 
 // selectorText is a selector as kubectl takes it with -l, or what an external group has in its place.
-func selectorText(group *v1alpha1.Group) string {
+func selectorText(group *plan.Group) string {
 	switch {
 	case group.External != nil && group.External.Hostname != "":
 		return "external " + group.External.Hostname

@@ -89,7 +89,7 @@ func StatusOf(o *Observed) Status {
 		s.Dataplane = string(v1alpha1.DataplaneAgent)
 	}
 	s.addAddresses(o)
-	served := o.served()
+	served, _ := o.served() // without it, for a selector that is wrong, there is nothing to show
 	s.addPorts(o, served)
 	s.Groups = groupStatuses(o, served)
 	if o.Service != nil && plan.HandedToAgents(o.Service) {
@@ -146,24 +146,24 @@ func (s *Status) addAddresses(o *Observed) {
 	}
 }
 
-func (s *Status) addPorts(o *Observed, served plan.Served) {
+func (s *Status) addPorts(o *Observed, served plan.EntryPoint) {
 	for i := range served.Ports {
 		port := &served.Ports[i]
-		status := PortStatus{Name: port.Name, Port: port.Port, Protocol: string(port.Protocol), NodePort: nodePortOf(o, port)}
+		status := PortStatus{Name: port.Name, Port: port.Number, Protocol: string(port.Protocol), NodePort: nodePortOf(o, port)}
 		for _, group := range served.GroupsOf(port) {
-			target, _ := plan.TargetOf(port, group)
+			target, _ := port.Target(group)
 			status.Targets = append(status.Targets, Target{Group: group, TargetPort: target.String()})
 		}
 		s.Ports = append(s.Ports, status)
 	}
 }
 
-func nodePortOf(o *Observed, port *v1alpha1.Port) int32 {
+func nodePortOf(o *Observed, port *plan.Port) int32 {
 	if o.Service == nil {
 		return 0
 	}
 	for _, p := range o.Service.Spec.Ports {
-		if p.Port == port.Port && p.Protocol == port.Protocol {
+		if p.Port == port.Number && p.Protocol == port.Protocol {
 			return p.NodePort
 		}
 	}
@@ -171,13 +171,12 @@ func nodePortOf(o *Observed, port *v1alpha1.Port) int32 {
 }
 
 // groupStatuses counts the pods as the manager does, which writes the counts down a little later.
-func groupStatuses(o *Observed, served plan.Served) []GroupStatus {
+func groupStatuses(o *Observed, served plan.EntryPoint) []GroupStatus {
 	service := o.Service
 	if service == nil {
 		service = &corev1.Service{}
 	}
-	// Without it, for a selector that is wrong, the counts of the status stay.
-	members, _ := plan.Members(service, served, plan.Observed{Pods: o.Pods, Nodes: o.Nodes})
+	members := plan.Members(service, served, plan.Observed{Pods: o.Pods, Nodes: o.Nodes})
 	out := make([]GroupStatus, 0, len(served.Groups))
 	for i := range served.Groups {
 		group := &served.Groups[i]

@@ -261,7 +261,9 @@ func (t *Trace) addBackends(o *Observed, node proxy.Node) {
 		chosen[c.Endpoint] = c
 	}
 	seen := map[proxy.Endpoint]bool{}
-	for _, group := range o.served().Groups {
+	served, _ := o.served() // with selectors that are wrong nothing is served
+	for i := range served.Groups {
+		group := &served.Groups[i]
 		for _, ep := range endpointsOf(o.Slices, group.Name) {
 			for _, number := range ep.Ports {
 				addr, err := netip.ParseAddr(ep.Address)

@@ -35,6 +35,7 @@ type Refusal struct {
 //
 // Accepted is False
 //   - InvalidSpec: the spec has problems (Validate);
+//   - OverBudget: the spec exceeds a budget, or for a part of it only, the pods that it selects do;
 //   - NameTaken, NodePortUnavailable, ClusterIPUnavailable, Refused: the Service could not be
 //     written (Refusal), or, while it is, the Service of a group (Unexposed);
 //   - AddressNotAllowed: an external group has addresses that may not be served.
@@ -44,8 +45,7 @@ type Refusal struct {
 //   - NoReadyEndpoints: a port of what is served has no ready endpoint.
 //
 // Ready is Unknown
-//   - NotAccepted: the Service does not say what it serves, because somebody removed the annotation
-//     while the spec is refused.
+//   - NotAccepted: the spec is refused, and no ControllerRevision says what is served.
 //
 // While Accepted is False, Ready speaks of what was served before and goes on being served.
 func conditions(o Outcome) []metav1.Condition {
@@ -56,16 +56,24 @@ func conditions(o Outcome) []metav1.Condition {
 	switch {
 	case len(o.Problems) > 0:
 		accepted.Status, accepted.Reason = metav1.ConditionFalse, v1alpha1.ReasonInvalidSpec
+		if !slices.ContainsFunc(o.Problems, func(p Problem) bool { return !p.Budget }) {
+			accepted.Reason = v1alpha1.ReasonOverBudget
+		}
 		accepted.Message = joinListed(texts(o.Problems), ". ")
 	case o.Refusal != nil:
 		accepted.Status, accepted.Reason, accepted.Message = metav1.ConditionFalse, o.Refusal.Reason, o.Refusal.Message
 	}
 	switch {
+	case accepted.Status == metav1.ConditionFalse && o.Lost != nil:
+		accepted.Message += ". The spec that was accepted before cannot be served again: " + o.Lost.Message
 	case accepted.Status == metav1.ConditionFalse && o.Service != nil:
 		accepted.Message += ". What was served before goes on being served"
 	case accepted.Status == metav1.ConditionTrue && len(o.Unexposed) > 0:
 		accepted.Status, accepted.Reason = metav1.ConditionFalse, o.Unexposed[0].Reason
 		accepted.Message = joinListed(refusalTexts(o.Unexposed), ". ") + RestIsServed
+	case accepted.Status == metav1.ConditionTrue && o.Trimmed != nil:
+		accepted.Status, accepted.Reason = metav1.ConditionFalse, v1alpha1.ReasonOverBudget
+		accepted.Message = o.trimmed() + RestIsServed
 	case accepted.Status == metav1.ConditionTrue:
 		if refused := notAllowed(o); len(refused) > 0 {
 			accepted.Status, accepted.Reason = metav1.ConditionFalse, v1alpha1.ReasonAddressNotAllowed
@@ -127,10 +135,19 @@ func readyCondition(o Outcome) metav1.Condition {
 			ready.Message += "; " + joinListed(passed, "; ")
 		}
 	}
-	if remarks := remarks(o.Members); len(remarks) > 0 {
+	if remarks := append(restricted(o), remarks(o.Members)...); len(remarks) > 0 {
 		ready.Message += "; " + joinListed(remarks, "; ")
 	}
 	return ready
+}
+
+// restricted says that somebody else restricts who may come in.
+func restricted(o Outcome) []string {
+	ranges := o.Service.Spec.LoadBalancerSourceRanges
+	if len(ranges) == 0 || len(o.Group.Spec.LoadBalancerSourceRanges) > 0 || o.Refusal != nil || len(o.Problems) > 0 {
+		return nil
+	}
+	return []string{"loadBalancerSourceRanges " + joinListed(ranges, ", ") + " of the Service are not from this ServiceGroup, and stay"}
 }
 
 // remarks say what else there is to know of groups that may be served all the same.
@@ -153,14 +170,14 @@ func remarks(members []Membership) []string {
 }
 
 func portsWithoutEndpoint(o Outcome) []string {
-	if len(o.Served.Ports) == 0 && !anyReady(o.Slices) {
-		return []string{"any group: " + joinListed(whyNotReady(o, &v1alpha1.Port{}), ", ")}
+	if len(o.Entry.Ports) == 0 && !anyReady(o.Slices) {
+		return []string{"any group: " + joinListed(whyNotReady(o, &Port{}), ", ")}
 	}
 	ready := readyPorts(o.Slices)
 	var out []string
-	for i := range o.Served.Ports {
-		port := &o.Served.Ports[i]
-		if ready[portName{port.Name, protocolOf(port)}] {
+	for i := range o.Entry.Ports {
+		port := &o.Entry.Ports[i]
+		if ready[portName{port.Name, port.Protocol}] {
 			continue
 		}
 		out = append(out, fmt.Sprintf("port %s: %s", titleOf(port), joinListed(whyNotReady(o, port), ", ")))
@@ -169,13 +186,13 @@ func portsWithoutEndpoint(o Outcome) []string {
 }
 
 // whyNotReady says for each group of a port why it has no ready endpoint there. It counts only the pods
-// that lack a name, in words that withoutCounts knows: other messages stay the same while pods come
+// that lack a name: other messages stay the same while pods come
 // and go.
-func whyNotReady(o Outcome, port *v1alpha1.Port) []string {
+func whyNotReady(o Outcome, port *Port) []string {
 	var why []string
-	for _, group := range o.Served.GroupsOf(port) {
+	for _, group := range o.Entry.GroupsOf(port) {
 		at := slices.IndexFunc(o.Members, func(m Membership) bool { return m.Group == group })
-		target, _ := TargetOf(port, group)
+		target, _ := port.Target(group)
 		switch {
 		case at >= 0 && o.Members[at].External != nil:
 			why = append(why, whyExternalNotReady(&o.Members[at]))
@@ -183,10 +200,10 @@ func whyNotReady(o Outcome, port *v1alpha1.Port) []string {
 			why = append(why, "group "+group+" selects no pod")
 		case o.Members[at].OtherFamily > 0 && len(o.Members[at].Pods) == 0:
 			why = append(why, "no pod of group "+group+" has an address of a family of the entry point, "+joinFamilies(o.Service))
-		case target.Type == intstr.String && len(o.Members[at].Pods) > 0 && lacking(&o.Members[at], target.StrVal, protocolOf(port)) == len(o.Members[at].Pods):
-			why = append(why, nobodyHas(target.StrVal, group, len(o.Members[at].Pods), protocolOf(port)))
+		case target.Type == intstr.String && len(o.Members[at].Pods) > 0 && lacking(&o.Members[at], target.StrVal, port.Protocol) == len(o.Members[at].Pods):
+			why = append(why, nobodyHas(target.StrVal, group, o.pods(len(o.Members[at].Pods)), port.Protocol))
 		case o.Members[at].Ready > 0 && target.Type == intstr.String:
-			why = append(why, fmt.Sprintf("no ready pod of group %s has a container port named %s with protocol %s", group, target.StrVal, protocolOf(port)))
+			why = append(why, fmt.Sprintf("no ready pod of group %s has a container port named %s with protocol %s", group, target.StrVal, port.Protocol))
 		default:
 			why = append(why, "group "+group+" has no ready pod")
 		}

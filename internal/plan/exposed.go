@@ -2,6 +2,8 @@ package plan
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -24,19 +26,19 @@ func ExposedName(name, group string) string { return name + "-" + group }
 // ExposedServices are the Services of the groups of what a generated Service serves, in the order of
 // the groups; none unless they are asked for. They have the families of the generated Service, the
 // ports that lead to the group, and no part in any data plane.
-func ExposedServices(sg *v1alpha1.ServiceGroup, main *corev1.Service, served Served) []Exposed {
-	if !served.ExposeGroups {
+func ExposedServices(sg *v1alpha1.ServiceGroup, main *corev1.Service, entry EntryPoint) []Exposed {
+	if !entry.ExposeGroups {
 		return nil
 	}
 	var out []Exposed
-	for i := range served.Groups {
-		group := served.Groups[i].Name
-		out = append(out, Exposed{Group: group, Service: exposedService(sg, main, served, group)})
+	for i := range entry.Groups {
+		group := entry.Groups[i].Name
+		out = append(out, Exposed{Group: group, Service: exposedService(sg, main, entry, group)})
 	}
 	return out
 }
 
-func exposedService(sg *v1alpha1.ServiceGroup, main *corev1.Service, served Served, group string) *corev1ac.ServiceApplyConfiguration {
+func exposedService(sg *v1alpha1.ServiceGroup, main *corev1.Service, entry EntryPoint, group string) *corev1ac.ServiceApplyConfiguration {
 	policy := corev1.IPFamilyPolicySingleStack
 	if len(main.Spec.IPFamilies) > 1 {
 		policy = corev1.IPFamilyPolicyRequireDualStack
@@ -48,14 +50,15 @@ func exposedService(sg *v1alpha1.ServiceGroup, main *corev1.Service, served Serv
 	if main.Spec.PublishNotReadyAddresses {
 		spec.WithPublishNotReadyAddresses(true)
 	}
-	for i := range served.Ports {
-		target, ok := TargetOf(&served.Ports[i], group)
+	for i := range entry.Ports {
+		target, ok := entry.Ports[i].Target(group)
 		if !ok {
 			continue
 		}
-		port := served.Ports[i]
-		port.TargetPort, port.NodePort = &target, 0
-		spec.WithPorts(servicePort(&port))
+		port := &entry.Ports[i]
+		spec.WithPorts(servicePort(&v1alpha1.Port{
+			Name: port.Name, Port: port.Number, Protocol: port.Protocol, AppProtocol: port.AppProtocol, TargetPort: &target,
+		}))
 	}
 	return corev1ac.Service(ExposedName(sg.Name, group), sg.Namespace).
 		WithLabels(map[string]string{v1alpha1.LabelServiceGroup: sg.Name, v1alpha1.LabelGroup: group}).
@@ -67,15 +70,15 @@ func DiffExposed(live *corev1.Service, want *corev1ac.ServiceApplyConfiguration)
 	return diffService(live, want)
 }
 
-// SurplusExposed are those of the Services found that are of groups no longer exposed.
-func SurplusExposed(found []corev1.Service, sg *v1alpha1.ServiceGroup, wanted []Exposed) []*corev1.Service {
+// SurplusExposed are those of the Services found, by their names, that are of groups no longer exposed.
+func SurplusExposed(found map[string]*corev1.Service, sg *v1alpha1.ServiceGroup, wanted []Exposed) []*corev1.Service {
 	keep := map[string]bool{sg.Name: true}
 	for i := range wanted {
 		keep[*wanted[i].Service.Name] = true
 	}
 	var out []*corev1.Service
-	for i := range found {
-		if svc := &found[i]; !keep[svc.Name] && metav1.IsControlledBy(svc, sg) {
+	for _, name := range slices.Sorted(maps.Keys(found)) {
+		if svc := found[name]; !keep[name] && metav1.IsControlledBy(svc, sg) {
 			out = append(out, svc)
 		}
 	}

@@ -111,21 +111,9 @@ func (e *External) ready() (n int32) {
 	return n
 }
 
-// Hostnames are the names of the external groups, each once.
-func (s Served) Hostnames() []string {
-	var names []string
-	for i := range s.Groups {
-		if external := s.Groups[i].External; external != nil && external.Hostname != "" {
-			names = append(names, external.Hostname)
-		}
-	}
-	slices.Sort(names)
-	return slices.Compact(names)
-}
-
 // CheckedPorts are the ports at which the health check of an external group checks every address, in
 // order and each once.
-func (s Served) CheckedPorts(group *v1alpha1.Group) []uint16 {
+func (e EntryPoint) CheckedPorts(group *Group) []uint16 {
 	check := group.External.HealthCheck
 	if check == nil {
 		return nil
@@ -134,9 +122,9 @@ func (s Served) CheckedPorts(group *v1alpha1.Group) []uint16 {
 		return []uint16{uint16(check.Port)}
 	}
 	var ports []uint16
-	for i := range s.Ports {
-		target, ok := TargetOf(&s.Ports[i], group.Name)
-		if ok && protocolOf(&s.Ports[i]) == corev1.ProtocolTCP {
+	for i := range e.Ports {
+		target, ok := e.Ports[i].Target(group.Name)
+		if ok && e.Ports[i].Protocol == corev1.ProtocolTCP {
 			ports = append(ports, uint16(target.IntVal))
 		}
 	}

@@ -16,13 +16,14 @@ import (
 // foreignFields are the fields that somebody else set on a Service, that we leave unset, and that
 // change where traffic goes, as the JSON merge patch that unsets them:
 //   - a selector: the cluster would add endpoints of its own;
-//   - traffic policies, hints and source ranges: they leave clients or endpoints out;
+//   - traffic policies and hints: they leave clients or endpoints out;
 //   - the timeout of session affinity, and the word that a load balancer needs no nodePorts;
 //   - publishNotReadyAddresses: it lets unready pods in;
 //   - externalName: it is what is left of a Service that somebody made an ExternalName;
 //   - the label that hands the Service to a proxy it is not meant for.
 //
-// externalIPs and loadBalancerIP stay, once the Service is adopted: controllers of load balancers write them, and would
+// loadBalancerSourceRanges stay and are told: somebody, perhaps an admission policy, restricts who may come
+// in, and taking that out would let everybody in. externalIPs and loadBalancerIP stay, once the Service is adopted: controllers of load balancers write them, and would
 // write them again.
 func foreignFields(live *corev1.Service, owned, want *corev1ac.ServiceApplyConfiguration) map[string]any {
 	mine, spec := owned.Spec, map[string]any{}
@@ -37,7 +38,6 @@ func foreignFields(live *corev1.Service, owned, want *corev1ac.ServiceApplyConfi
 			mine.ExternalName == nil && wanted.ExternalName == nil,
 		"publishNotReadyAddresses": live.Spec.PublishNotReadyAddresses && mine.PublishNotReadyAddresses == nil && wanted.PublishNotReadyAddresses == nil,
 		"trafficDistribution":      live.Spec.TrafficDistribution != nil && mine.TrafficDistribution == nil && wanted.TrafficDistribution == nil,
-		"loadBalancerSourceRanges": len(live.Spec.LoadBalancerSourceRanges) > len(mine.LoadBalancerSourceRanges) && len(wanted.LoadBalancerSourceRanges) == 0,
 		"internalTrafficPolicy":    ptr.Deref(live.Spec.InternalTrafficPolicy, "") == local && mine.InternalTrafficPolicy == nil && wanted.InternalTrafficPolicy == nil,
 		"externalTrafficPolicy": live.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal &&
 			mine.ExternalTrafficPolicy == nil && wanted.ExternalTrafficPolicy == nil,

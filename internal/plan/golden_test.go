@@ -23,11 +23,13 @@ var update = flag.Bool("update", false, "write testdata/*/output.yaml instead of
 
 // scene is an input.yaml: a ServiceGroup and what was observed of it.
 type scene struct {
-	Group   v1alpha1.ServiceGroup `json:"group"`
-	Service *corev1.Service       `json:"service"`
-	Refusal *plan.Refusal         `json:"refusal"`
-	Nodes   []string              `json:"nodes"`
-	Pods    []scenePod            `json:"pods"`
+	Group v1alpha1.ServiceGroup `json:"group"`
+	// Accepted is what Service serves, where it is not the spec.
+	Accepted *v1alpha1.ServiceGroupSpec `json:"accepted"`
+	Service  *corev1.Service            `json:"service"`
+	Refusal  *plan.Refusal              `json:"refusal"`
+	Nodes    []string                   `json:"nodes"`
+	Pods     []scenePod                 `json:"pods"`
 	// Names are what hostnames lead to, Allowed the ranges of the manager, Failing the addresses that
 	// fail their health check.
 	Names   map[string]plan.Resolved `json:"names"`
@@ -100,28 +102,30 @@ func compare(t *testing.T, golden string, got []byte) {
 
 func planned(t *testing.T, in scene) result {
 	t.Helper()
-	out := result{Service: plan.Service(&in.Group)}
-	if restored, ok := plan.RestoredService(&in.Group, nil); ok {
+	desired := plan.Desired{Group: &in.Group, Revision: in.Group.Name + "-1", Had: plan.AllocatedIn(&in.Group.Status)}
+	out := result{Service: plan.Service(desired)}
+	if restored, ok := plan.RestoredService(desired, nil); ok {
 		out.Restored = restored.Spec
 	}
 	outcome := plan.Outcome{Group: &in.Group, Problems: plan.Validate(&in.Group.Spec), Refusal: in.Refusal, Service: in.Service}
 	if in.Service != nil {
 		out.fill(t, in, &outcome)
 	}
-	out.Status = plan.Status(outcome)
+	out.Status = plan.ReportOf(outcome).Status
 	return out
 }
 
 func (out *result) fill(t *testing.T, in scene, outcome *plan.Outcome) {
 	t.Helper()
-	served, err := plan.ServedBy(in.Service)
-	if err != nil {
-		served = plan.ServedOf(&in.Group.Spec)
+	spec := &in.Group.Spec
+	if in.Accepted != nil {
+		spec = in.Accepted
 	}
-	members, err := plan.Members(in.Service, served, plan.Observed{Pods: in.pods(), Nodes: in.nodes(), External: in.external(served)})
+	served, err := plan.Resolve(spec)
 	if err != nil {
 		t.Fatal(err)
 	}
+	members := plan.Members(in.Service, served, plan.Observed{Pods: in.pods(), Nodes: in.nodes(), External: in.external(served)})
 	out.Exposed = plan.ExposedServices(&in.Group, in.Service, served)
 	out.Members = map[string][]string{}
 	for _, m := range members {
@@ -137,7 +141,7 @@ func (out *result) fill(t *testing.T, in scene, outcome *plan.Outcome) {
 			outcome.Slices = append(outcome.Slices, sliceOf(svc, plan.Ready(pod)))
 		}
 	}
-	outcome.Served, outcome.Members = served, members
+	outcome.Entry, outcome.Members = served, members
 }
 
 // sliceOf is a slice with one endpoint, on the ports that pods without named ports have.
@@ -167,7 +171,7 @@ func (in scene) pods() []*corev1.Pod {
 	return pods
 }
 
-func (in scene) external(served plan.Served) map[string]plan.External {
+func (in scene) external(served plan.EntryPoint) map[string]plan.External {
 	out := map[string]plan.External{}
 	for _, group := range served.Groups {
 		if group.External == nil {

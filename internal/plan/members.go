@@ -44,16 +44,12 @@ type Membership struct {
 // Members computes the members of every group of what a Service serves, in the order of the groups.
 // A pod on a node that does not exist is no endpoint, as in core: it is what a deleted node leaves
 // behind. With publishNotReadyAddresses it is one all the same.
-func Members(svc *corev1.Service, served Served, observed Observed) ([]Membership, error) {
-	selectors, err := served.Selectors()
-	if err != nil {
-		return nil, err
-	}
+func Members(svc *corev1.Service, entry EntryPoint, observed Observed) []Membership {
 	sorted := slices.SortedFunc(slices.Values(observed.Pods), func(a, b *corev1.Pod) int { return cmp.Compare(a.Name, b.Name) })
-	members := make([]Membership, len(selectors))
+	members := make([]Membership, len(entry.Groups))
 	for i := range members {
-		members[i].Group = served.Groups[i].Name
-		if served.Groups[i].External != nil {
+		members[i].Group = entry.Groups[i].Name
+		if entry.Groups[i].External != nil {
 			members[i].addExternal(observed.External[members[i].Group])
 		}
 	}
@@ -61,16 +57,16 @@ func Members(svc *corev1.Service, served Served, observed Observed) ([]Membershi
 		if !Eligible(pod) {
 			continue
 		}
-		for i := range selectors {
-			members[i].add(pod, StandingOf(svc, selectors[i], pod, observed.Nodes))
+		for i := range members {
+			members[i].add(pod, StandingOf(svc, entry.Groups[i].Selects, pod, observed.Nodes))
 		}
 	}
-	return members, nil
+	return members
 }
 
 // MembersOf are the members of the groups of a part of what is served.
-func MembersOf(served Served, members []Membership) []Membership {
-	return slices.DeleteFunc(slices.Clone(members), func(m Membership) bool { return !served.has(m.Group) })
+func MembersOf(entry EntryPoint, members []Membership) []Membership {
+	return slices.DeleteFunc(slices.Clone(members), func(m Membership) bool { return !entry.has(m.Group) })
 }
 
 func (m *Membership) add(pod *corev1.Pod, standing Standing) {

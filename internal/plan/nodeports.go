@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -65,15 +64,16 @@ func (r NodePortRange) String() string {
 
 // NodePortRequest is a ServiceGroup whose ports need NodePorts, and what is known of them.
 type NodePortRequest struct {
-	// Group is the ServiceGroup, with the status that remembers what its ports had.
+	// Group is the ServiceGroup, and Had what its entry point had.
 	Group *v1alpha1.ServiceGroup
+	Had   Allocated
 	// Live is the generated Service as it is; nil when there is none.
 	Live *corev1.Service
 	// Range is where new numbers come from.
 	Range NodePortRange
-	// Taken are the numbers that others hold, as far as known, with the name of the holder. What
+	// Taken are the numbers that others hold, as far as known. What
 	// Live has, and what the spec asks for, is its own whatever this says.
-	Taken map[int32]string
+	Taken map[int32]bool
 	// Refused are numbers that the API server did not give to this ServiceGroup just now.
 	Refused map[int32]bool
 }
@@ -84,7 +84,7 @@ type NodePortRequest struct {
 //
 //  1. the number its spec asks for;
 //  2. the number the Service has, or the one it had before somebody else wrote another;
-//  3. the number that status remembers, after the Service was deleted;
+//  3. the number it had, after the Service was deleted;
 //  4. the number of a port with the same port number and another protocol: the API server counts
 //     numbers, not pairs of number and protocol, and lets those ports of one Service share one
 //     (registry/core/service/storage/alloc.go, initNodePorts);
@@ -114,7 +114,7 @@ func NodePorts(req NodePortRequest) (*v1alpha1.ServiceGroup, error) {
 		}
 		number := a.probe(port)
 		if number == 0 {
-			return nil, &NodePortsFullError{Field: fmt.Sprintf("spec.ports[%d].nodePort", i), Range: req.Range, Held: req.Taken}
+			return nil, &NodePortsFullError{Field: fmt.Sprintf("spec.ports[%d].nodePort", i), Range: req.Range}
 		}
 		a.give(i, number, false)
 	}
@@ -171,8 +171,8 @@ func (a *nodePortAssignment) give(i int, number int32, exists bool) {
 
 func (a *nodePortAssignment) explicit(port *v1alpha1.Port) int32 { return port.NodePort }
 
-// live is the number the Service has. If that is not of our making and status remembers another, it
-// was edited, and the remembered one is right.
+// live is the number the Service has. If that is not of our making and the entry point had another,
+// it was edited, and the one before is right.
 func (a *nodePortAssignment) live(port *v1alpha1.Port) int32 {
 	if a.req.Live == nil {
 		return 0
@@ -181,7 +181,7 @@ func (a *nodePortAssignment) live(port *v1alpha1.Port) int32 {
 		if p.Port != port.Port || p.Protocol != protocolOf(port) {
 			continue
 		}
-		before := rememberedNodePort(&a.req.Group.Status, port.Port, protocolOf(port))
+		before := a.req.Had.nodePort(portNumber{port.Port, protocolOf(port)})
 		if before != 0 && before != p.NodePort && !a.req.Refused[before] && !ownsNodePort(a.req.Live, p) {
 			return before
 		}
@@ -194,7 +194,7 @@ func (a *nodePortAssignment) live(port *v1alpha1.Port) int32 {
 }
 
 func (a *nodePortAssignment) remembered(port *v1alpha1.Port) int32 {
-	number := rememberedNodePort(&a.req.Group.Status, port.Port, protocolOf(port))
+	number := a.req.Had.nodePort(portNumber{port.Port, protocolOf(port)})
 	if a.req.Refused[number] {
 		return 0
 	}
@@ -217,7 +217,7 @@ func (a *nodePortAssignment) probe(port *v1alpha1.Port) int32 {
 	}
 	for range size {
 		number := a.req.Range.First + int32(at)
-		if _, taken := a.req.Taken[number]; !taken && len(a.used[number]) == 0 && !a.req.Refused[number] && !a.checksHealth(number) {
+		if !a.req.Taken[number] && len(a.used[number]) == 0 && !a.req.Refused[number] && !a.checksHealth(number) {
 			return number
 		}
 		at = (at + step) % size
@@ -228,7 +228,7 @@ func (a *nodePortAssignment) probe(port *v1alpha1.Port) int32 {
 // checksHealth says whether a number is the ServiceGroup's own healthCheckNodePort.
 func (a *nodePortAssignment) checksHealth(number int32) bool {
 	sg, live := a.req.Group, a.req.Live
-	return number == sg.Spec.HealthCheckNodePort || number == sg.Status.HealthCheckNodePort ||
+	return number == sg.Spec.HealthCheckNodePort || number == a.req.Had.HealthCheckNodePort ||
 		live != nil && number == live.Spec.HealthCheckNodePort
 }
 
@@ -259,20 +259,8 @@ type NodePortsFullError struct {
 	// Field is the port that gets none.
 	Field string
 	Range NodePortRange
-	// Held are the holders by number, as far as known.
-	Held map[int32]string
 }
 
 func (e *NodePortsFullError) Error() string {
-	var held []string
-	for _, number := range slices.Sorted(maps.Keys(e.Held)) {
-		if holder := e.Held[number]; holder != "" && number >= e.Range.First && number <= e.Range.Last {
-			held = append(held, fmt.Sprintf("%d by %s", number, holder))
-		}
-	}
-	text := fmt.Sprintf("%s: no number of --node-port-range=%s is free", e.Field, e.Range)
-	if len(held) > 0 {
-		text += ": held are " + joinListed(held, ", ")
-	}
-	return text + "; widen the range, or name a nodePort outside of it"
+	return fmt.Sprintf("%s: no number of --node-port-range=%s is free; ask who runs the cluster to widen the range, or name a nodePort outside of it", e.Field, e.Range)
 }

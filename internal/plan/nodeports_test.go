@@ -65,19 +65,13 @@ func TestNodePorts(t *testing.T) {
 		}
 		return svc
 	}
-	remembering := func(number int32) *v1alpha1.ServiceGroup {
-		sg := numberedGroup("web", http)
-		sg.Status.Ports = []v1alpha1.PortStatus{{Name: "http", Port: 80, Protocol: corev1.ProtocolTCP, NodePort: number}}
-		return sg
-	}
+	had := plan.Allocated{NodePorts: []plan.AllocatedPort{{Port: 80, Protocol: corev1.ProtocolTCP, NodePort: 30123}}}
 	first := numbersOf(assign(t, plan.NodePortRequest{Group: numberedGroup("web", http)}))[0]
-	second := numbersOf(assign(t, plan.NodePortRequest{Group: numberedGroup("web", http), Taken: map[int32]string{first: "a/b"}}))[0]
+	second := numbersOf(assign(t, plan.NodePortRequest{Group: numberedGroup("web", http), Taken: map[int32]bool{first: true}}))[0]
 	clusterIP, balanced, unnumbered := numberedGroup("web", http), numberedGroup("web", http), numberedGroup("web", http)
 	clusterIP.Spec.Type = ""
 	balanced.Spec.Type, unnumbered.Spec.Type = corev1.ServiceTypeLoadBalancer, corev1.ServiceTypeLoadBalancer
 	unnumbered.Spec.AllocateLoadBalancerNodePorts = ptr.To(false)
-	checked := numberedGroup("web", http)
-	checked.Status.HealthCheckNodePort = first
 	tests := map[string]struct {
 		request plan.NodePortRequest
 		want    []int32
@@ -86,20 +80,20 @@ func TestNodePorts(t *testing.T) {
 		"LoadBalancer":                               {plan.NodePortRequest{Group: balanced}, []int32{first}},
 		"LoadBalancer without NodePorts":             {plan.NodePortRequest{Group: unnumbered}, []int32{0}},
 		"explicit":                                   {plan.NodePortRequest{Group: numberedGroup("web", v1alpha1.Port{Name: "http", Port: 80, NodePort: 30123})}, []int32{30123}},
-		"explicit is not questioned":                 {plan.NodePortRequest{Group: numberedGroup("web", v1alpha1.Port{Name: "http", Port: 80, NodePort: 30123}), Taken: map[int32]string{30123: "a/b"}}, []int32{30123}},
+		"explicit is not questioned":                 {plan.NodePortRequest{Group: numberedGroup("web", v1alpha1.Port{Name: "http", Port: 80, NodePort: 30123}), Taken: map[int32]bool{30123: true}}, []int32{30123}},
 		"explicit on the probe of another":           {plan.NodePortRequest{Group: numberedGroup("web", http, v1alpha1.Port{Name: "x", Port: 81, NodePort: first})}, []int32{second, first}},
-		"held by another":                            {plan.NodePortRequest{Group: numberedGroup("web", http), Taken: map[int32]string{first: "a/b"}}, []int32{second}},
+		"held by another":                            {plan.NodePortRequest{Group: numberedGroup("web", http), Taken: map[int32]bool{first: true}}, []int32{second}},
 		"refused":                                    {plan.NodePortRequest{Group: numberedGroup("web", http), Refused: map[int32]bool{first: true}}, []int32{second}},
 		"what the Service has stays":                 {plan.NodePortRequest{Group: numberedGroup("web", http), Live: live(31999, false)}, []int32{31999}},
 		"outside the range too":                      {plan.NodePortRequest{Group: numberedGroup("web", http), Live: live(20000, false)}, []int32{20000}},
 		"explicit moves it":                          {plan.NodePortRequest{Group: numberedGroup("web", v1alpha1.Port{Name: "http", Port: 80, NodePort: 30123}), Live: live(31999, true)}, []int32{30123}},
-		"and taking it back does not":                {plan.NodePortRequest{Group: remembering(30123), Live: live(30123, true)}, []int32{30123}},
-		"edited by hand":                             {plan.NodePortRequest{Group: remembering(30123), Live: live(31999, false)}, []int32{30123}},
-		"edited by hand and the old one refused":     {plan.NodePortRequest{Group: remembering(30123), Live: live(31999, false), Refused: map[int32]bool{30123: true}}, []int32{31999}},
-		"written by us but not yet in status":        {plan.NodePortRequest{Group: remembering(30123), Live: live(31999, true)}, []int32{31999}},
-		"Service gone, status remembers":             {plan.NodePortRequest{Group: remembering(30123)}, []int32{30123}},
-		"Service gone, the remembered one refused":   {plan.NodePortRequest{Group: remembering(30123), Refused: map[int32]bool{30123: true}}, []int32{first}},
-		"its own healthCheckNodePort is no NodePort": {plan.NodePortRequest{Group: checked}, []int32{second}},
+		"and taking it back does not":                {plan.NodePortRequest{Group: numberedGroup("web", http), Had: had, Live: live(30123, true)}, []int32{30123}},
+		"edited by hand":                             {plan.NodePortRequest{Group: numberedGroup("web", http), Had: had, Live: live(31999, false)}, []int32{30123}},
+		"edited by hand and the old one refused":     {plan.NodePortRequest{Group: numberedGroup("web", http), Had: had, Live: live(31999, false), Refused: map[int32]bool{30123: true}}, []int32{31999}},
+		"written by us but not yet recorded":         {plan.NodePortRequest{Group: numberedGroup("web", http), Had: had, Live: live(31999, true)}, []int32{31999}},
+		"Service gone":                               {plan.NodePortRequest{Group: numberedGroup("web", http), Had: had}, []int32{30123}},
+		"Service gone, the one before refused":       {plan.NodePortRequest{Group: numberedGroup("web", http), Had: had, Refused: map[int32]bool{30123: true}}, []int32{first}},
+		"its own healthCheckNodePort is no NodePort": {plan.NodePortRequest{Group: numberedGroup("web", http), Had: plan.Allocated{HealthCheckNodePort: first}}, []int32{second}},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -147,11 +141,10 @@ func TestNodePortsFull(t *testing.T) {
 	request := plan.NodePortRequest{
 		Group: numberedGroup("web", v1alpha1.Port{Name: "http", Port: 80}),
 		Range: plan.NodePortRange{First: 30000, Last: 30001},
-		Taken: map[int32]string{30001: "a/late", 30000: "a/early", 30500: "a/elsewhere"},
+		Taken: map[int32]bool{30001: true, 30000: true, 30500: true},
 	}
 	_, err := plan.NodePorts(request)
-	const want = "spec.ports[0].nodePort: no number of --node-port-range=30000-30001 is free: held are 30000 by a/early, 30001 by a/late; " +
-		"widen the range, or name a nodePort outside of it"
+	const want = "spec.ports[0].nodePort: no number of --node-port-range=30000-30001 is free; ask who runs the cluster to widen the range, or name a nodePort outside of it"
 	var full *plan.NodePortsFullError
 	if !errors.As(err, &full) || err.Error() != want {
 		t.Errorf("got %v", err)
@@ -187,9 +180,9 @@ func drawRequest(t *rapid.T) plan.NodePortRequest {
 			sg.Spec.Ports = append(sg.Spec.Ports, v1alpha1.Port{Name: fmt.Sprintf("u%d", i), Port: number, Protocol: corev1.ProtocolUDP})
 		}
 	}
-	request := plan.NodePortRequest{Group: sg, Range: plan.NodePortRange{First: 30000, Last: 30000 + size - 1}, Taken: map[int32]string{}}
+	request := plan.NodePortRequest{Group: sg, Range: plan.NodePortRange{First: 30000, Last: 30000 + size - 1}, Taken: map[int32]bool{}}
 	for _, number := range rapid.SliceOf(rapid.Int32Range(30000, 30000+size-1)).Draw(t, "taken") {
-		request.Taken[number] = "other/service"
+		request.Taken[number] = true
 	}
 	return request
 }
@@ -220,7 +213,7 @@ func TestNodePortsProperties(t *testing.T) {
 			if port.NodePort < request.Range.First || port.NodePort > request.Range.Last {
 				t.Fatalf("%d is outside %s", port.NodePort, request.Range)
 			}
-			if request.Taken[port.NodePort] != "" {
+			if request.Taken[port.NodePort] {
 				t.Fatalf("%d is taken", port.NodePort)
 			}
 			if before, ok := byNumber[port.NodePort]; ok && before != port.Port {
@@ -238,10 +231,10 @@ func TestNodePortsProperties(t *testing.T) {
 		}
 		// Whoever comes or goes on numbers that the ports did not come by makes no difference.
 		other := request
-		other.Taken = map[int32]string{}
+		other.Taken = map[int32]bool{}
 		for number := range request.Taken { // all stay that were met, and the rest may go
 			if rapid.Bool().Draw(t, "stays") || met(request, number) {
-				other.Taken[number] = "other/service"
+				other.Taken[number] = true
 			}
 		}
 		if now := byName(assignRapid(t, other)); !maps.Equal(byName(got), now) {
@@ -249,7 +242,7 @@ func TestNodePortsProperties(t *testing.T) {
 		}
 		// What the Service has by then, it keeps, whatever else happens.
 		kept := other
-		kept.Taken, kept.Live = map[int32]string{}, &corev1.Service{Spec: corev1.ServiceSpec{}}
+		kept.Taken, kept.Live = map[int32]bool{}, &corev1.Service{Spec: corev1.ServiceSpec{}}
 		for i := range got.Spec.Ports {
 			p := &got.Spec.Ports[i]
 			kept.Live.Spec.Ports = append(kept.Live.Spec.Ports, corev1.ServicePort{Name: p.Name, Port: p.Port, Protocol: p.Protocol, NodePort: p.NodePort})

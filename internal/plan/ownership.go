@@ -84,3 +84,23 @@ func appliedByUs(svc *corev1.Service) bool {
 		return entry.Manager == v1alpha1.ManagedBy && entry.Operation == metav1.ManagedFieldsOperationApply
 	})
 }
+
+// Overruled is the refusal of a Service that somebody changes back after each write.
+func Overruled(written *corev1.Service) Refusal {
+	var managers []string
+	for _, entry := range written.ManagedFields {
+		if entry.Manager != v1alpha1.ManagedBy && entry.Subresource == "" {
+			managers = append(managers, entry.Manager)
+		}
+	}
+	slices.Sort(managers)
+	by := "perhaps an admission webhook"
+	if managers = slices.Compact(managers); len(managers) > 0 {
+		by = "field manager " + joinListed(managers, ", ") + ", or an admission webhook"
+	}
+	return Refusal{
+		Reason: v1alpha1.ReasonOverruled,
+		Message: fmt.Sprintf("metadata.name: %s: somebody changes this Service back after each write: %s; "+
+			"have them leave it alone, or put into the spec what they want", written.Name, by),
+	}
+}

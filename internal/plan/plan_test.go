@@ -1,7 +1,6 @@
 package plan_test
 
 import (
-	"fmt"
 	"strings"
 	"testing"
 
@@ -65,11 +64,6 @@ func TestValidate(t *testing.T) {
 			[]string{`spec.clusterIPs: ["10.0.0.1" "10.0.0.2"]: both addresses are of one family`}},
 		"one family twice": {func(s *v1alpha1.ServiceGroupSpec) { s.IPFamilies = []corev1.IPFamily{"IPv4", "IPv4"} },
 			[]string{`spec.ipFamilies: ["IPv4" "IPv4"]: both entries are the same family`}},
-		"too large": {func(s *v1alpha1.ServiceGroupSpec) {
-			for i := range 4000 {
-				s.Groups[0].Selector.MatchLabels[fmt.Sprintf("a-rather-long-label-key-%d", i)] = "and-a-rather-long-value"
-			}
-		}, []string{"spec: "}},
 		"class": {func(s *v1alpha1.ServiceGroupSpec) { s.LoadBalancerClass = ptr.To("a/b/c") },
 			[]string{`spec.loadBalancerClass: "a/b/c": `}},
 		"labels": {labelled(map[string]string{"team": "blue", "example.com/team": ""}), nil},
@@ -80,8 +74,8 @@ func TestValidate(t *testing.T) {
 			[]string{`spec.serviceMetadata.labels: "net.servicegroup.dev/servicegroup": reserved; remove it`,
 				`spec.serviceMetadata.labels: "service.kubernetes.io/service-proxy-name": reserved; remove it`}},
 		"annotations": {annotated(map[string]string{"Example.com/Note": "any text\n"}), nil},
-		"our annotation": {annotated(map[string]string{v1alpha1.AnnotationServed: "{}"}),
-			[]string{`spec.serviceMetadata.annotations: "net.servicegroup.dev/served": reserved`}},
+		"our annotation": {annotated(map[string]string{v1alpha1.AnnotationRevision: "x"}),
+			[]string{`spec.serviceMetadata.annotations: "net.servicegroup.dev/revision": reserved`}},
 		"hints": {annotated(map[string]string{corev1.AnnotationTopologyMode: "Auto"}),
 			[]string{`spec.serviceMetadata.annotations: "service.kubernetes.io/topology-mode": reserved; remove it and set trafficDistribution`}},
 		"two at once": {func(s *v1alpha1.ServiceGroupSpec) {
@@ -105,27 +99,6 @@ func TestValidate(t *testing.T) {
 				}
 			}
 		})
-	}
-}
-
-func TestServedSurvivesTheService(t *testing.T) {
-	sg := &v1alpha1.ServiceGroup{Spec: *goodSpec()}
-	sg.Spec.Ports[0].NodePort = 30000
-	svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Annotations: plan.Service(sg).Annotations}}
-	served, err := plan.ServedBy(svc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if a, b := asYAML(t, served), asYAML(t, plan.ServedOf(&sg.Spec)); string(a) != string(b) {
-		t.Errorf("got\n%s\nwant\n%s", a, b)
-	}
-	if served.Ports[0].NodePort != 0 || served.Ports[0].Protocol != corev1.ProtocolTCP {
-		t.Errorf("port %+v", served.Ports[0])
-	}
-	for name, annotations := range map[string]map[string]string{"none": nil, "garbage": {v1alpha1.AnnotationServed: "{"}} {
-		if _, err := plan.ServedBy(&corev1.Service{ObjectMeta: metav1.ObjectMeta{Annotations: annotations}}); err == nil {
-			t.Errorf("%s: no error", name)
-		}
 	}
 }
 
@@ -157,7 +130,10 @@ func TestOwnershipOf(t *testing.T) {
 }
 
 func TestMembers(t *testing.T) {
-	served := plan.ServedOf(goodSpec())
+	served, err := plan.Resolve(goodSpec())
+	if err != nil {
+		t.Fatal(err)
+	}
 	nodes := plan.Nodes{"n": &corev1.Node{}, "gone": nil}
 	pod := func(name string, edit func(*corev1.Pod)) *corev1.Pod {
 		p := &corev1.Pod{
@@ -184,10 +160,7 @@ func TestMembers(t *testing.T) {
 		pod("loopback", address("127.0.0.1")), pod("mapped", address("::ffff:127.0.0.1")), pod("link", address("fe80::1")),
 		pod("multicast", address("224.0.0.1")), pod("zero", address("0.0.0.0")), pod("nonsense", address("x")),
 	}
-	members, err := plan.Members(&corev1.Service{}, served, plan.Observed{Pods: pods, Nodes: nodes})
-	if err != nil {
-		t.Fatal(err)
-	}
+	members := plan.Members(&corev1.Service{}, served, plan.Observed{Pods: pods, Nodes: nodes})
 	var names []string
 	for _, p := range members[0].Pods {
 		names = append(names, p.Name)
@@ -225,7 +198,12 @@ func TestDiffStatus(t *testing.T) {
 		"address":       {func(s *v1alpha1.ServiceGroupStatus) { s.ClusterIP = "10.0.0.2" }, plan.Changed},
 		"message":       {func(s *v1alpha1.ServiceGroupStatus) { s.Conditions[0].Message = "m" }, plan.Changed},
 	} {
-		if got := plan.DiffStatus(status(func(*v1alpha1.ServiceGroupStatus) {}), status(test.edit)); got != test.want {
+		now := status(test.edit)
+		report := &plan.Report{Status: *now, Coarse: *now.DeepCopy()}
+		for i := range report.Coarse.Groups {
+			report.Coarse.Groups[i].Matched, report.Coarse.Groups[i].Ready = min(now.Groups[i].Matched, 1), min(now.Groups[i].Ready, 1)
+		}
+		if got := plan.DiffStatus(status(func(*v1alpha1.ServiceGroupStatus) {}), nil, report); got != test.want {
 			t.Errorf("%s: got %s, want %s", name, got, test.want)
 		}
 	}

@@ -11,21 +11,22 @@ import (
 	"github.com/servicegroup-dev/servicegroup/api/v1alpha1"
 )
 
-// RestoredService is the Service a ServiceGroup asks for, with the cluster IPs and numbers that status
-// remembers wherever the spec leaves them open and the Service that exists, if one does, lost them: one
+// RestoredService is the Service a ServiceGroup asks for, with the cluster IPs and numbers that it
+// had wherever the spec leaves them open and the Service that exists, if one does, lost them: one
 // deleted by accident, edited by hand, or made an ExternalName for a while comes back where its clients look
-// for it. The second value says whether status added anything.
-func RestoredService(sg *v1alpha1.ServiceGroup, live *corev1.Service) (*corev1ac.ServiceApplyConfiguration, bool) {
-	want, restored := Service(sg), false
-	if ips := lostClusterIPs(live, sg); len(ips) > 0 {
+// for it. The second value reports whether anything was added.
+func RestoredService(desired Desired, live *corev1.Service) (*corev1ac.ServiceApplyConfiguration, bool) {
+	want, restored := Service(desired), false
+	sg, had := desired.Group, desired.Had
+	if ips := lostClusterIPs(live, sg, had); len(ips) > 0 {
 		withClusterIPs(want.Spec, ips)
 		restored = true
 	}
-	if number := lostHealthCheck(live, sg); number != 0 {
+	if number := lostHealthCheck(live, sg, had); number != 0 {
 		want.Spec.WithHealthCheckNodePort(number)
 		restored = true
 	}
-	lost := lostNodePorts(live, sg)
+	lost := lostNodePorts(live, sg, had)
 	for i := range want.Spec.Ports {
 		port := &want.Spec.Ports[i]
 		if number := lost[portNumber{*port.Port, *port.Protocol}]; number != 0 {
@@ -36,9 +37,9 @@ func RestoredService(sg *v1alpha1.ServiceGroup, live *corev1.Service) (*corev1ac
 	return want, restored
 }
 
-// lostNodePorts are the nodePorts that status remembers and the spec leaves open, of the ports that have none
+// lostNodePorts are the nodePorts that the entry point had and the spec leaves open, of the ports that have none
 // any more, or one that somebody else brought about.
-func lostNodePorts(live *corev1.Service, sg *v1alpha1.ServiceGroup) map[portNumber]int32 {
+func lostNodePorts(live *corev1.Service, sg *v1alpha1.ServiceGroup, had Allocated) map[portNumber]int32 {
 	lost := map[portNumber]int32{}
 	if !GetsNodePorts(&sg.Spec) {
 		return lost
@@ -49,7 +50,7 @@ func lostNodePorts(live *corev1.Service, sg *v1alpha1.ServiceGroup) map[portNumb
 	}
 	for i := range sg.Spec.Ports {
 		port := portNumber{sg.Spec.Ports[i].Port, protocolOf(&sg.Spec.Ports[i])}
-		number := rememberedNodePort(&sg.Status, port.number, port.protocol)
+		number := had.nodePort(port)
 		if sg.Spec.Ports[i].NodePort == 0 && !asked[number] && !hasNodePort(live, port, number) {
 			lost[port] = number
 		}
@@ -57,9 +58,9 @@ func lostNodePorts(live *corev1.Service, sg *v1alpha1.ServiceGroup) map[portNumb
 	return lost
 }
 
-// hasNodePort says whether a port of a Service has the nodePort that status remembers, or else one that the
-// API server or we gave it since: status is written a moment after the Service, so that it may be the one
-// that is out of date.
+// hasNodePort reports whether a port of a Service has the nodePort that it had, or else one that the
+// API server or we gave it since: what it had is recorded a moment after the Service is written, and
+// may be out of date.
 func hasNodePort(live *corev1.Service, port portNumber, remembered int32) bool {
 	return remembered == 0 || live != nil && slices.ContainsFunc(live.Spec.Ports, func(p corev1.ServicePort) bool {
 		return port == portNumber{p.Port, p.Protocol} && p.NodePort != 0 && (p.NodePort == remembered || !othersWrote(live, port))
@@ -68,8 +69,8 @@ func hasNodePort(live *corev1.Service, port portNumber, remembered int32) bool {
 
 // lostClusterIPs are the virtual IPs to ask for if the Service has none, or not the second of two that the spec
 // asks for.
-func lostClusterIPs(live *corev1.Service, sg *v1alpha1.ServiceGroup) []string {
-	ips := restorableClusterIPs(sg)
+func lostClusterIPs(live *corev1.Service, sg *v1alpha1.ServiceGroup, had Allocated) []string {
+	ips := restorableClusterIPs(&sg.Spec, had)
 	if live == nil || live.Spec.ClusterIP == "" {
 		return ips
 	}
@@ -80,9 +81,9 @@ func lostClusterIPs(live *corev1.Service, sg *v1alpha1.ServiceGroup) []string {
 }
 
 // restorableClusterIPs are the virtual IPs to ask for where the spec leaves them open: as many of those that
-// status remembers as the spec has families, if they are what the spec does say.
-func restorableClusterIPs(sg *v1alpha1.ServiceGroup) []string {
-	spec, ips := &sg.Spec, RememberedClusterIPs(&sg.Status)
+// the entry point had as the spec has families, if they are what the spec does say.
+func restorableClusterIPs(spec *v1alpha1.ServiceGroupSpec, had Allocated) []string {
+	ips := had.ClusterIPs
 	if !hasVIP(spec) {
 		return nil
 	}
@@ -131,28 +132,15 @@ func KeepSecondFamily(sg *v1alpha1.ServiceGroup, live *corev1.Service) *v1alpha1
 	return out
 }
 
-// RememberedClusterIPs are the virtual IPs that the entry point has, or had before it became an
-// ExternalName.
-func RememberedClusterIPs(status *v1alpha1.ServiceGroupStatus) []string {
-	ips := status.ClusterIPs
-	if len(ips) == 0 {
-		ips = status.FormerClusterIPs
-	}
-	if len(ips) > 0 && ips[0] == corev1.ClusterIPNone {
-		return nil
-	}
-	return ips
-}
-
-// lostHealthCheck is the healthCheckNodePort that status remembers, if the spec leaves it open and the
+// lostHealthCheck is the healthCheckNodePort that the entry point had, if the spec leaves it open and the
 // Service has none; 0 is none. The API server changes none that a Service has.
-func lostHealthCheck(live *corev1.Service, sg *v1alpha1.ServiceGroup) int32 {
+func lostHealthCheck(live *corev1.Service, sg *v1alpha1.ServiceGroup, had Allocated) int32 {
 	if sg.Spec.HealthCheckNodePort != 0 || typeOf(&sg.Spec) != corev1.ServiceTypeLoadBalancer ||
 		sg.Spec.ExternalTrafficPolicy != corev1.ServiceExternalTrafficPolicyLocal ||
 		live != nil && live.Spec.HealthCheckNodePort != 0 {
 		return 0
 	}
-	return sg.Status.HealthCheckNodePort
+	return had.HealthCheckNodePort
 }
 
 // GetsNodePorts says whether ports that name no nodePort get one.
@@ -162,21 +150,4 @@ func GetsNodePorts(spec *v1alpha1.ServiceGroupSpec) bool {
 
 func getNodePorts(kind corev1.ServiceType, allocate *bool) bool {
 	return kind == corev1.ServiceTypeNodePort || kind == corev1.ServiceTypeLoadBalancer && ptr.Deref(allocate, true)
-}
-
-// RememberedPorts are the ports that the entry point has, or had before it became an ExternalName.
-func RememberedPorts(status *v1alpha1.ServiceGroupStatus) []v1alpha1.PortStatus {
-	if len(status.Ports) == 0 {
-		return status.FormerPorts
-	}
-	return status.Ports
-}
-
-func rememberedNodePort(status *v1alpha1.ServiceGroupStatus, number int32, protocol corev1.Protocol) int32 {
-	for _, p := range RememberedPorts(status) {
-		if p.Port == number && p.Protocol == protocol {
-			return p.NodePort
-		}
-	}
-	return 0
 }

@@ -37,8 +37,8 @@ func TestRestoredClusterIPs(t *testing.T) {
 		"headless now":             {spec{ClusterIP: "None"}, dual, []string{"None"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			sg := &v1alpha1.ServiceGroup{Spec: test.spec, Status: v1alpha1.ServiceGroupStatus{ClusterIPs: test.had}}
-			want, _ := plan.RestoredService(sg, nil)
+			sg := &v1alpha1.ServiceGroup{Spec: test.spec}
+			want, _ := plan.RestoredService(plan.Desired{Group: sg, Had: plan.Allocated{ClusterIPs: test.had}}, nil)
 			if got := want.Spec.ClusterIPs; !slices.Equal(got, test.want) {
 				t.Errorf("asks for %v, want %v", got, test.want)
 			}

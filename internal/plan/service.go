@@ -10,13 +10,24 @@ import (
 	"github.com/servicegroup-dev/servicegroup/api/v1alpha1"
 )
 
+// Desired is what a Service is made from.
+type Desired struct {
+	// Group is the ServiceGroup, with the spec to serve.
+	Group *v1alpha1.ServiceGroup
+	// Revision is the name of the ControllerRevision that holds the spec, or will.
+	Revision string
+	// Had are the addresses and numbers that the entry point had.
+	Had Allocated
+}
+
 // Service is the Service a ServiceGroup asks for, for a server-side apply. It names only what the
 // user set and what we need: addresses, families and nodePorts that the API server chose stay the
 // API server's, so that applying it again never fights over them.
-func Service(sg *v1alpha1.ServiceGroup) *corev1ac.ServiceApplyConfiguration {
+func Service(want Desired) *corev1ac.ServiceApplyConfiguration {
+	sg := want.Group
 	return corev1ac.Service(sg.Name, sg.Namespace).
 		WithLabels(serviceLabels(sg)).
-		WithAnnotations(serviceAnnotations(sg)).
+		WithAnnotations(serviceAnnotations(want)).
 		WithOwnerReferences(ownerOf(sg)).
 		WithSpec(serviceSpec(&sg.Spec))
 }
@@ -51,12 +62,12 @@ func HandedToAgents(svc *corev1.Service) bool {
 	return svc.Labels[v1alpha1.LabelServiceProxyName] == v1alpha1.ServiceProxyName
 }
 
-func serviceAnnotations(sg *v1alpha1.ServiceGroup) map[string]string {
+func serviceAnnotations(want Desired) map[string]string {
 	out := map[string]string{}
-	if meta := sg.Spec.ServiceMetadata; meta != nil {
+	if meta := want.Group.Spec.ServiceMetadata; meta != nil {
 		maps.Copy(out, meta.Annotations)
 	}
-	out[v1alpha1.AnnotationServed] = ServedOf(&sg.Spec).encode()
+	out[v1alpha1.AnnotationRevision] = want.Revision
 	return out
 }
 

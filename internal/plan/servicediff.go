@@ -20,7 +20,7 @@ type ServiceDiff struct {
 	Apply bool
 	// Repair says that a server-side apply alone cannot undo what others did: RepairPatch first.
 	Repair bool
-	// Restore says that something is lost that status remembers: RestoredService is to be applied, not
+	// Restore says that something is lost that the entry point had: RestoredService is to be applied, not
 	// Service. Alone, without Apply, it says so of nodePorts that others overwrote.
 	Restore bool
 }
@@ -31,13 +31,14 @@ func (d ServiceDiff) Empty() bool { return !d.Apply && !d.Restore }
 // DiffService compares what we own of a Service with what we want to own. Ownership is read from
 // managedFields, so a field that somebody else overwrote counts as different. A field that somebody
 // else added counts only if it changes where traffic goes: see foreignFields.
-func DiffService(live *corev1.Service, sg *v1alpha1.ServiceGroup) (ServiceDiff, error) {
-	diff, err := diffService(live, Service(sg))
+func DiffService(live *corev1.Service, want Desired) (ServiceDiff, error) {
+	diff, err := diffService(live, Service(want))
 	if err != nil {
 		return ServiceDiff{}, err
 	}
-	diff.Restore = len(lostNodePorts(live, sg)) > 0 ||
-		diff.Apply && (len(lostClusterIPs(live, sg)) > 0 || lostHealthCheck(live, sg) != 0)
+	sg, had := want.Group, want.Had
+	diff.Restore = len(lostNodePorts(live, sg, had)) > 0 ||
+		diff.Apply && (len(lostClusterIPs(live, sg, had)) > 0 || lostHealthCheck(live, sg, had) != 0)
 	return diff, nil
 }
 

@@ -19,7 +19,7 @@ const MaxEndpointsPerSlice = 100
 // GroupService is the synthetic Service from which the EndpointSlices of one group are built: the
 // generated Service with the ports that lead to this group, their targetPorts as this group's
 // backends say, and the labels that the slices carry.
-func GroupService(svc *corev1.Service, served Served, group string) *corev1.Service {
+func GroupService(svc *corev1.Service, entry EntryPoint, group string) *corev1.Service {
 	out := &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{
 			Name: svc.Name, Namespace: svc.Namespace, UID: svc.UID,
@@ -33,15 +33,15 @@ func GroupService(svc *corev1.Service, served Served, group string) *corev1.Serv
 			TrafficDistribution:      svc.Spec.TrafficDistribution,
 		},
 	}
-	for i := range served.Ports {
-		port := &served.Ports[i]
-		target, ok := TargetOf(port, group)
+	for i := range entry.Ports {
+		port := &entry.Ports[i]
+		target, ok := port.Target(group)
 		if !ok {
 			continue
 		}
 		out.Spec.Ports = append(out.Spec.Ports, corev1.ServicePort{
-			Name: port.Name, Protocol: protocolOf(port), AppProtocol: port.AppProtocol,
-			Port: port.Port, TargetPort: target,
+			Name: port.Name, Protocol: port.Protocol, AppProtocol: port.AppProtocol,
+			Port: port.Number, TargetPort: target,
 		})
 	}
 	return out
@@ -80,12 +80,12 @@ type Existing struct {
 }
 
 // SortSlices tells the slices of the groups from the stray ones, both by name.
-func SortSlices(svc *corev1.Service, served Served, found []*discoveryv1.EndpointSlice) Existing {
+func SortSlices(svc *corev1.Service, entry EntryPoint, found []*discoveryv1.EndpointSlice) Existing {
 	existing := Existing{ByGroup: map[string][]*discoveryv1.EndpointSlice{}}
 	sorted := slices.SortedFunc(slices.Values(found), func(a, b *discoveryv1.EndpointSlice) int { return cmp.Compare(a.Name, b.Name) })
 	for _, slice := range sorted {
 		group := slice.Labels[v1alpha1.LabelGroup]
-		if !served.has(group) || !inPlace(slice, svc) {
+		if !entry.has(group) || !inPlace(slice, svc) {
 			existing.Stray = append(existing.Stray, slice)
 			continue
 		}

@@ -20,41 +20,72 @@ type Outcome struct {
 	Group *v1alpha1.ServiceGroup
 	// Problems are those of its spec.
 	Problems []Problem
-	// Refusal is why the API server did not take the Service; nil when it did.
-	Refusal *Refusal
+	// Refusal is why the API server did not take the Service; nil when it did. Lost is why it did not
+	// take the one of the accepted spec either, where that is gone or was edited.
+	Refusal, Lost *Refusal
 	// Unexposed are why the Services of some groups could not be written (spec.exposeGroups).
 	Unexposed []Refusal
 	// Service is the generated Service as it is; nil when there is none.
 	Service *corev1.Service
 	// Unreadable is why Service does not say what it was last applied from; nil if it does.
 	Unreadable error
-	// Served is what Service was last applied from.
-	Served Served
-	// Members are the groups of Served.
+	// Entry is what is served: the accepted spec, resolved.
+	Entry EntryPoint
+	// Members are its groups, and Trimmed what was left out of them; nil if nothing was.
 	Members []Membership
+	Trimmed *Trimmed
 	// Slices are all EndpointSlices as written.
 	Slices []*discoveryv1.EndpointSlice
 	// Programming is how far the agents are with it; nil where nobody asks them.
 	Programming *Programming
+
+	// coarse leaves numbers of pods out of messages.
+	coarse bool
 }
 
-// Status is the status of a ServiceGroup. Its conditions have no lastTransitionTime. Without a
-// Service the addresses of the status so far are kept: they are what RestoredService asks for.
-func Status(o Outcome) v1alpha1.ServiceGroupStatus {
+// Report is a status, exact and without the numbers of pods, which change all the time.
+type Report struct {
+	Status, Coarse v1alpha1.ServiceGroupStatus
+}
+
+// ReportOf is the status of a ServiceGroup. Its conditions have no lastTransitionTime.
+func ReportOf(o Outcome) Report {
+	report := Report{Status: statusOf(o)}
+	o.coarse = true
+	report.Coarse = statusOf(o)
+	forgetCounts(&report.Coarse)
+	return report
+}
+
+// pausedReport is the status so far, with the word that nobody keeps it up.
+func pausedReport(sg *v1alpha1.ServiceGroup) Report {
+	status := sg.Status.DeepCopy()
+	status.ObservedGeneration = sg.Generation
+	paused := metav1.Condition{
+		Type: v1alpha1.ConditionPaused, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonPaused, ObservedGeneration: sg.Generation,
+		Message: "spec.paused: true: the Service and its EndpointSlices stay as they are, also when pods come and go; set it to false to go on",
+	}
+	at := slices.IndexFunc(status.Conditions, func(c metav1.Condition) bool { return c.Type == paused.Type })
+	if at < 0 {
+		status.Conditions = append(status.Conditions, paused)
+	} else {
+		status.Conditions[at] = paused
+	}
+	return Report{Status: *status, Coarse: *status}
+}
+
+// statusOf is the status. Without a Service the addresses of the status so far are kept.
+func statusOf(o Outcome) v1alpha1.ServiceGroupStatus {
 	status := v1alpha1.ServiceGroupStatus{ObservedGeneration: o.Group.Generation, Conditions: conditions(o)}
 	if o.Service == nil {
 		old := o.Group.Status.DeepCopy()
-		status.ClusterIP, status.ClusterIPs, status.FormerClusterIPs = old.ClusterIP, old.ClusterIPs, old.FormerClusterIPs
-		status.Ports, status.PortSummary, status.FormerPorts = old.Ports, old.PortSummary, old.FormerPorts
+		status.ClusterIP, status.ClusterIPs = old.ClusterIP, old.ClusterIPs
+		status.Ports, status.PortSummary = old.Ports, old.PortSummary
 		status.HealthCheckNodePort = old.HealthCheckNodePort
 		status.GroupSummary = fmt.Sprintf("0/%d", len(o.Group.Spec.Groups))
 		return status
 	}
 	status.ClusterIP, status.ClusterIPs = o.Service.Spec.ClusterIP, slices.Clone(o.Service.Spec.ClusterIPs)
-	if o.Service.Spec.Type == corev1.ServiceTypeExternalName {
-		status.FormerClusterIPs = slices.Clone(RememberedClusterIPs(&o.Group.Status))
-		status.FormerPorts = slices.DeleteFunc(slices.Clone(RememberedPorts(&o.Group.Status)), func(p v1alpha1.PortStatus) bool { return p.NodePort == 0 })
-	}
 	status.HealthCheckNodePort = o.Service.Spec.HealthCheckNodePort
 	status.Ports = portStatuses(o)
 	status.PortSummary = PortSummary(status.Ports)
@@ -83,8 +114,8 @@ func Status(o Outcome) v1alpha1.ServiceGroupStatus {
 func portStatuses(o Outcome) []v1alpha1.PortStatus {
 	var out []v1alpha1.PortStatus
 	ports := PortsOf(o.Service)
-	for i := range o.Served.Ports {
-		want := portNumber{o.Served.Ports[i].Port, protocolOf(&o.Served.Ports[i])}
+	for i := range o.Entry.Ports {
+		want := portNumber{o.Entry.Ports[i].Number, o.Entry.Ports[i].Protocol}
 		for _, p := range ports {
 			if want == (portNumber{p.Port, p.Protocol}) {
 				out = append(out, p)
@@ -131,9 +162,9 @@ func externalSummary(svc *corev1.Service) string {
 	return ""
 }
 
-// Undecided says that a status would be a guess while there is already one of this spec: a name was not
+// undecided says that a status would be a guess while there is already one of this spec: a name was not
 // looked up yet, as after a restart of the manager.
-func Undecided(o Outcome) bool {
+func undecided(o Outcome) bool {
 	return slices.ContainsFunc(o.Members, func(m Membership) bool { return m.External != nil && m.External.Pending }) &&
 		slices.ContainsFunc(o.Group.Status.Conditions, func(c metav1.Condition) bool { return c.ObservedGeneration == o.Group.Generation })
 }
@@ -152,18 +183,27 @@ const (
 	Changed StatusChange = "Changed"
 )
 
-// DiffStatus compares two statuses by meaning: the times of conditions do not count.
-func DiffStatus(old, now *v1alpha1.ServiceGroupStatus) StatusChange {
-	a, b := comparableStatus(old), comparableStatus(now)
-	if apiequality.Semantic.DeepEqual(a, b) {
+// DiffStatus compares a status with a report by meaning: the times of conditions do not count. The
+// report that was written last tells whether only numbers changed; without it only those outside of
+// messages are known to.
+func DiffStatus(old *v1alpha1.ServiceGroupStatus, written *Report, now *Report) StatusChange {
+	if SameStatus(old, &now.Status) {
 		return Unchanged
 	}
-	forgetCounts(a)
-	forgetCounts(b)
-	if apiequality.Semantic.DeepEqual(a, b) {
+	coarse := comparableStatus(old)
+	forgetCounts(coarse)
+	if written != nil && SameStatus(old, &written.Status) {
+		coarse = &written.Coarse
+	}
+	if SameStatus(coarse, &now.Coarse) {
 		return CountsChanged
 	}
 	return Changed
+}
+
+// SameStatus reports whether two statuses say the same.
+func SameStatus(a, b *v1alpha1.ServiceGroupStatus) bool {
+	return apiequality.Semantic.DeepEqual(comparableStatus(a), comparableStatus(b))
 }
 
 func comparableStatus(in *v1alpha1.ServiceGroupStatus) *v1alpha1.ServiceGroupStatus {
@@ -179,8 +219,5 @@ func forgetCounts(status *v1alpha1.ServiceGroupStatus) {
 		status.Groups[i].Matched = min(status.Groups[i].Matched, 1)
 		status.Groups[i].Ready = min(status.Groups[i].Ready, 1)
 		status.Groups[i].LeftOut = min(status.Groups[i].LeftOut, 1)
-	}
-	for i := range status.Conditions {
-		status.Conditions[i].Message = withoutCounts(status.Conditions[i].Message)
 	}
 }

@@ -15,10 +15,6 @@ import (
 	"github.com/servicegroup-dev/servicegroup/api/v1alpha1"
 )
 
-// maxServedBytes bounds the annotation that carries the served spec. The API server allows 256 KiB
-// for all annotations of an object together; the rest is left to others.
-const maxServedBytes = 200 << 10
-
 // Problem is a mistake in a spec that the schema of the API cannot show.
 type Problem struct {
 	// Field is the path of the field in the ServiceGroup.
@@ -29,6 +25,8 @@ type Problem struct {
 	Cause string
 	// Remedy says what to do.
 	Remedy string
+	// Budget reports whether the field is no mistake but too large.
+	Budget bool
 }
 
 // maxShown bounds what a problem shows of what the user wrote.
@@ -56,13 +54,6 @@ func Validate(spec *v1alpha1.ServiceGroupSpec) []Problem {
 	problems = append(problems, validateFamilies(spec, root)...)
 	problems = append(problems, validateLoadBalancer(spec, root)...)
 	problems = append(problems, validateMetadata(spec.ServiceMetadata, root.Child("serviceMetadata"))...)
-	if size := len(ServedOf(spec).encode()); size > maxServedBytes {
-		problems = append(problems, Problem{
-			Field: root.String(), Value: strconv.Itoa(size) + " bytes of groups and ports",
-			Cause:  fmt.Sprintf("more than the %d that fit on the generated Service", maxServedBytes),
-			Remedy: "shorten the selectors or split the ServiceGroup",
-		})
-	}
 	return problems
 }
 

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"net/url"
+	"slices"
 	"strconv"
 
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -12,27 +13,31 @@ import (
 
 // validateExternal finds what the external groups and the ports that lead to them do not agree on.
 func validateExternal(spec *v1alpha1.ServiceGroupSpec, root *field.Path) []Problem {
+	if !slices.ContainsFunc(spec.Groups, func(g v1alpha1.Group) bool { return g.External != nil }) {
+		return nil
+	}
 	var problems []Problem
+	ports := EntryPoint{Ports: resolvePorts(spec)}
 	for i := range spec.Groups {
 		group := &spec.Groups[i]
 		if group.External == nil {
 			continue
 		}
-		problems = append(problems, validateNumbers(spec, group.Name, root.Child("ports"))...)
-		if group.External.HealthCheck != nil {
+		problems = append(problems, validateNumbers(spec.Ports, ports, group.Name, root.Child("ports"))...)
+		if group.External.HealthCheck != nil && !isExternalName(spec) {
 			at := root.Child("groups").Index(i).Child("external", "healthCheck")
-			problems = append(problems, validateHealthCheck(spec, group, at)...)
+			problems = append(problems, validateHealthCheck(ports, group, at)...)
 		}
 	}
 	return problems
 }
 
 // validateNumbers finds the ports that lead to an external group with a name for a targetPort.
-func validateNumbers(spec *v1alpha1.ServiceGroupSpec, group string, path *field.Path) []Problem {
+func validateNumbers(written []v1alpha1.Port, entry EntryPoint, group string, path *field.Path) []Problem {
 	var problems []Problem
-	for i := range spec.Ports {
-		port, at := &spec.Ports[i], path.Index(i)
-		target, ok := TargetOf(port, group)
+	for i := range entry.Ports {
+		port, at := &written[i], path.Index(i)
+		target, ok := entry.Ports[i].Target(group)
 		if !ok || target.Type != intstr.String {
 			continue
 		}
@@ -53,10 +58,10 @@ func validateNumbers(spec *v1alpha1.ServiceGroupSpec, group string, path *field.
 	return problems
 }
 
-func validateHealthCheck(spec *v1alpha1.ServiceGroupSpec, group *v1alpha1.Group, path *field.Path) []Problem {
+func validateHealthCheck(entry EntryPoint, group *v1alpha1.Group, path *field.Path) []Problem {
 	var problems []Problem
 	check := group.External.HealthCheck
-	if len(ServedOf(spec).CheckedPorts(group)) == 0 && !isExternalName(spec) {
+	if len(entry.CheckedPorts(&Group{Group: *group})) == 0 {
 		problems = append(problems, Problem{
 			Field: path.Child("port").String(), Value: "none",
 			Cause: "no TCP port leads to the group, so there is none to check by default", Remedy: "give the number of a TCP port to check",

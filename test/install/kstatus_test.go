@@ -37,13 +37,16 @@ func TestWhatKstatusSays(t *testing.T) {
 	eventually(t, "ServiceGroups can be created", func() error { return c.Create(t.Context(), sg) })
 	c.expectKstatus(t, sg, "nobody looked at it yet", status.InProgressStatus)
 
-	served := plan.ServedOf(&sg.Spec)
+	served, err := plan.Resolve(&sg.Spec)
+	if err != nil {
+		t.Fatal(err)
+	}
 	service := &corev1.Service{Spec: corev1.ServiceSpec{ClusterIP: "10.0.0.7", ClusterIPs: []string{"10.0.0.7"}}}
 	ready := []plan.Membership{{Group: "web", Matched: 1, Ready: 1}}
 	step := func(what string, o plan.Outcome, want status.Status) {
 		t.Helper()
-		o.Group, o.Service, o.Served = sg, service, served
-		sg.Status = plan.Status(o)
+		o.Group, o.Service, o.Entry = sg, service, served
+		sg.Status = plan.ReportOf(o).Status
 		for i := range sg.Status.Conditions {
 			sg.Status.Conditions[i].LastTransitionTime = metav1.Now()
 		}

@@ -9,6 +9,7 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	eventsv1 "k8s.io/api/events/v1"
@@ -219,6 +220,15 @@ func endpointsOf(name string) func(Gomega) []string {
 // at is a line of endpoints for a pod.
 func at(groupAndPort string, pod *corev1.Pod, number int, flags string) string {
 	return fmt.Sprintf("%s %s:%d %s", groupAndPort, pod.Status.PodIP, number, flags)
+}
+
+// revisionsOf polls the accepted revisions of a ServiceGroup.
+func revisionsOf(name string) func(Gomega) []appsv1.ControllerRevision {
+	return func(g Gomega) []appsv1.ControllerRevision {
+		var list appsv1.ControllerRevisionList
+		g.Expect(k8s.List(ctx, &list, client.InNamespace(namespace), client.MatchingLabels{v1alpha1.LabelServiceGroup: name})).To(Succeed())
+		return list.Items
+	}
 }
 
 // statusOf polls the status of a ServiceGroup.

@@ -26,6 +26,7 @@ func portrait(g Gomega, sg *v1alpha1.ServiceGroup) []string {
 		for j := range spec.Ports {
 			spec.Ports[j].NodePort = min(spec.Ports[j].NodePort, 1)
 		}
+		delete(svc.Annotations, v1alpha1.AnnotationRevision) // counts the specs that were accepted on the way
 		slices.SortFunc(spec.Ports, func(a, b corev1.ServicePort) int { return int(a.Port - b.Port) })
 		lines = append(lines, fmt.Sprintf("Service %s: %s, %v, %v", svc.Name, spec.String(), svc.Labels, svc.Annotations))
 		for _, slice := range slicesOf(g, svc.Name) {

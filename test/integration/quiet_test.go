@@ -131,7 +131,7 @@ var _ = Describe("Writes", func() {
 		sg := create("fresh", twoGroups)
 		Eventually(ready(sg)).Should(HavePrefix("True"))
 		Consistently(func() map[string]int { return writes.in(namespace) }).
-			Should(Equal(map[string]int{"services": 1, "endpointslices": 2, "servicegroups/status": 1}))
+			Should(Equal(map[string]int{"services": 1, "controllerrevisions": 1, "endpointslices": 2, "servicegroups/status": 1}))
 		Expect(endpoints(Default, "fresh")).To(ConsistOf(at("a/http", pod, 80, "rs")))
 	})
 

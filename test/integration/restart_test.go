@@ -3,6 +3,7 @@ package integration
 import (
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -71,18 +72,65 @@ var _ = Describe("A restart", func() {
 })
 
 var _ = Describe("A refused spec", func() {
-	It("leaves the slices as they are when somebody also removes the record of what was served", func() {
+	const spec, refused = oneGroup + "ports: [{name: http, port: 80}]",
+		"groups: [{name: a, selector: {matchExpressions: [{key: app, operator: In}]}}]\nports: [{port: 80}]"
+
+	DescribeTable("leaves what was accepted in place", func(harm func(*corev1.Service), restart bool) {
 		pod := runPod(podSpec{name: "a", labels: map[string]string{"app": "a"}})
-		sg := create("record", oneGroup+"ports: [{name: http, port: 80}]")
+		sg := create("kept", "type: NodePort\n"+spec)
 		Eventually(ready(sg)).Should(HavePrefix("True"))
-		respec(sg, "groups: [{name: a, selector: {matchExpressions: [{key: app, operator: In}]}}]\nports: [{port: 80}]")
+		svc := service(Default, "kept")
+		respec(sg, refused)
 		Eventually(accepted(sg)).Should(HavePrefix("False InvalidSpec"))
-		edit(service(Default, "record"), func(s *corev1.Service) { delete(s.Annotations, v1alpha1.AnnotationServed) })
-		Eventually(ready(sg)).Should(HavePrefix("Unknown NotAccepted: the Service has no annotation"))
+		if restart {
+			stopManager()
+		}
+		harm(service(Default, "kept"))
+		if restart {
+			startManager(managerConfig)
+		}
+		Eventually(func(g Gomega) {
+			now := service(g, "kept")
+			g.Expect(now.Spec).To(Equal(svc.Spec))
+			g.Expect(now.Annotations).To(Equal(svc.Annotations))
+			g.Expect(endpoints(g, "kept")).To(ConsistOf(at("a/http", pod, 80, "rs")))
+		}).MustPassRepeatedly(3).Should(Succeed())
+		Expect(accepted(sg)(Default)).To(HavePrefix("False InvalidSpec"))
+		more := runPod(podSpec{name: "more", labels: map[string]string{"app": "a"}})
+		Eventually(endpointsOf("kept")).Should(ConsistOf(at("a/http", pod, 80, "rs"), at("a/http", more, 80, "rs")))
+		respec(sg, "type: NodePort\n"+spec)
+		Eventually(accepted(sg)).Should(HavePrefix("True"))
+		Expect(service(Default, "kept").Spec).To(Equal(svc.Spec))
+	},
+		Entry("although somebody edits the Service", func(svc *corev1.Service) {
+			edit(svc, func(s *corev1.Service) {
+				s.Spec.Ports[0].TargetPort.IntVal, s.Spec.Selector = 666, map[string]string{"app": "other"}
+				s.Annotations[v1alpha1.AnnotationRevision] = "kept-7"
+			})
+		}, false),
+		Entry("although somebody deletes the Service", func(svc *corev1.Service) { Expect(k8s.Delete(ctx, svc)).To(Succeed()) }, false),
+		Entry("although the Service is edited while the manager is down", func(svc *corev1.Service) {
+			edit(svc, func(s *corev1.Service) { s.Spec.Ports[0].TargetPort.IntVal, s.Annotations = 666, nil })
+		}, true),
+		Entry("although the Service is deleted while the manager is down", func(svc *corev1.Service) { Expect(k8s.Delete(ctx, svc)).To(Succeed()) }, true),
+	)
+
+	It("leaves the slices as they are when somebody who may also deletes its revisions", func() {
+		pod := runPod(podSpec{name: "a", labels: map[string]string{"app": "a"}})
+		sg := create("record", spec)
+		Eventually(ready(sg)).Should(HavePrefix("True"))
+		Eventually(revisionsOf("record")).Should(HaveLen(1))
+		respec(sg, refused)
+		Eventually(accepted(sg)).Should(HavePrefix("False InvalidSpec"))
+		stopManager()
+		Expect(k8s.DeleteAllOf(ctx, &appsv1.ControllerRevision{}, client.InNamespace(namespace))).To(Succeed())
+		startManager(managerConfig)
+		Eventually(ready(sg)).Should(HavePrefix("Unknown NotAccepted: no ControllerRevision"))
 		Consistently(endpointsOf("record")).Should(ConsistOf(at("a/http", pod, 80, "rs")))
 		Expect(statusOf(sg)(Default).GroupSummary).To(Equal("1/1"))
-		respec(sg, oneGroup+"ports: [{name: http, port: 80}]")
+		respec(sg, spec)
 		Eventually(ready(sg)).Should(HavePrefix("True"))
+		Eventually(revisionsOf("record")).Should(HaveLen(1))
 	})
 
 	It("by quota is a condition, and heals", func() {

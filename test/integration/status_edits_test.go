@@ -36,7 +36,6 @@ var _ = Describe("The status of a ServiceGroup", func() {
 			"a load balancer": func(s *v1alpha1.ServiceGroupStatus) {
 				s.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "192.0.2.1"}}
 			},
-			"a former NodePort": func(s *v1alpha1.ServiceGroupStatus) { s.FormerPorts = s.Ports },
 		} {
 			writes.reset()
 			Eventually(func() error {

@@ -109,11 +109,7 @@ var _ = Describe("An ExternalName", func() {
 		Expect(slicesOf(Default, "turn")).To(BeEmpty())
 		status := statusOf(sg)(Default)
 		Expect(status.ClusterIP).To(BeEmpty())
-		Expect(status.FormerClusterIPs).To(Equal(before.Spec.ClusterIPs))
 		Expect(status.PortSummary).To(BeEmpty())
-		for _, port := range status.FormerPorts {
-			Expect(port.NodePort).To(Equal(before.Spec.Ports[0].NodePort))
-		}
 
 		respec(sg, kind+rest)
 		Eventually(ready(sg)).Should(HavePrefix("True EndpointsReady"))
@@ -123,8 +119,6 @@ var _ = Describe("An ExternalName", func() {
 		Expect(now.Spec.ExternalName).To(BeEmpty())
 		Expect(now.Spec.Ports).To(Equal(before.Spec.Ports), "with the same NodePorts")
 		Expect(endpoints(Default, "turn")).To(ConsistOf(at("a/http", pod, 80, "rs")))
-		Expect(statusOf(sg)(Default).FormerClusterIPs).To(BeEmpty())
-		Expect(statusOf(sg)(Default).FormerPorts).To(BeEmpty())
 		quiet()
 	},
 		Entry("ClusterIP", ""),

@@ -1,0 +1,34 @@
+package describe
+
+import (
+	"cmp"
+	"slices"
+
+	appsv1 "k8s.io/api/apps/v1"
+
+	"github.com/servicegroup-dev/servicegroup/api/v1alpha1"
+	"github.com/servicegroup-dev/servicegroup/internal/plan"
+)
+
+// Revision is an accepted spec of a ServiceGroup.
+type Revision struct {
+	plan.Revision
+	Stored *appsv1.ControllerRevision
+	// Spec is nil if the revision cannot be read.
+	Spec *v1alpha1.ServiceGroupSpec
+}
+
+// RevisionsOf are the accepted specs of a ServiceGroup, the oldest first.
+func RevisionsOf(found []appsv1.ControllerRevision, sg *v1alpha1.ServiceGroup) []Revision {
+	var out []Revision
+	for i := range found {
+		revision, ours := plan.RevisionOf(&found[i], sg)
+		if !ours {
+			continue
+		}
+		spec, _ := plan.DecodeSpec(&found[i]) // what cannot be read is listed without its content
+		out = append(out, Revision{Revision: revision, Stored: &found[i], Spec: spec})
+	}
+	slices.SortFunc(out, func(a, b Revision) int { return cmp.Compare(a.Number, b.Number) })
+	return out
+}
