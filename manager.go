@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
@@ -26,7 +27,7 @@ func newManagerCommand(c *common) *cobra.Command {
 	var qps float32
 	var externalRanges []string
 	watched := observability{metricsAddress: ":8443"}
-	options := servicegroup.Options{}
+	options := servicegroup.Options{Budgets: plan.DefaultBudgets}
 	cmd := &cobra.Command{
 		Use:   "manager",
 		Short: "Run the operator: it writes the Services and EndpointSlices of every ServiceGroup",
@@ -66,9 +67,19 @@ func newManagerCommand(c *common) *cobra.Command {
 	flags.StringVar(&options.LeaseNamespace, "lease-namespace", os.Getenv("POD_NAMESPACE"), "namespace of the Leases in which the agents report what they have programmed; default: the environment's POD_NAMESPACE, without it there is no condition Programmed")
 	flags.StringVar(&nodePorts, "node-port-range", "", "range from which to give NodePorts, the same to the same manifest everywhere, such as 30000-32767; it must be a part of the API server's. Default: the API server allocates")
 	flags.StringSliceVar(&externalRanges, "external-ranges", nil, "ranges of the addresses outside the cluster that external groups may lead to, such as 192.0.2.0/24,2001:db8::/32; leave out those of pods, Services and nodes. Default: none")
+	addBudgetFlags(flags, &options.Budgets)
 	flags.IntVar(&options.Concurrency, "concurrency", 0, "ServiceGroups reconciled at once; 0 is the default")
 	flags.Float32Var(&qps, "kube-api-qps", 200, "requests a second to the API server, with bursts of twice as many")
 	return cmd
+}
+
+// addBudgetFlags adds what an administrator may raise.
+func addBudgetFlags(flags *pflag.FlagSet, budgets *plan.Budgets) {
+	flags.IntVar(&budgets.Endpoints, "max-endpoints", budgets.Endpoints, "endpoints of one ServiceGroup: the pods of each group times the ports that lead to it")
+	flags.IntVar(&budgets.Backends, "max-backends", budgets.Backends, "groups behind all ports of one ServiceGroup")
+	flags.IntVar(&budgets.SelectorValues, "max-selector-values", budgets.SelectorValues, "values in the selectors of one ServiceGroup")
+	flags.IntVar(&budgets.HealthChecks, "max-health-checks", budgets.HealthChecks, "addresses and ports of one ServiceGroup whose health is checked")
+	flags.IntVar(&budgets.ExposedServices, "max-exposed-services", budgets.ExposedServices, "Services of groups of one ServiceGroup with exposeGroups")
 }
 
 func runManager(ctx context.Context, config *rest.Config, options servicegroup.Options, managerOptions ctrl.Options) error {
