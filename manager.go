@@ -67,6 +67,7 @@ func newManagerCommand(c *common) *cobra.Command {
 	flags.StringVar(&nodePorts, "node-port-range", "", "range from which to give NodePorts, the same to the same manifest everywhere, such as 30000-32767; it must be a part of the API server's. Default: the API server allocates")
 	flags.StringSliceVar(&externalRanges, "external-ranges", nil, "ranges of the addresses outside the cluster that external groups may lead to, such as 192.0.2.0/24,2001:db8::/32; leave out those of pods, Services and nodes. Default: none")
 	flags.IntVar(&options.Concurrency, "concurrency", 0, "ServiceGroups reconciled at once; 0 is the default")
+	flags.IntVar(&options.Probe.CheckWorkers, "health-check-workers", 0, "health checks of addresses outside the cluster under way at once; 0 is the default")
 	flags.Float32Var(&qps, "kube-api-qps", 200, "requests a second to the API server, with bursts of twice as many")
 	return cmd
 }

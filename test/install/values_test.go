@@ -49,6 +49,7 @@ var another = map[string]any{
 	"manager.strategy.rollingUpdate":          manifests.Values{"maxUnavailable": 1},
 	"manager.nodePortRange":                   "30000-30100",
 	"manager.externalRanges":                  []any{"192.0.2.0/24"},
+	"manager.healthCheckWorkers":              500,
 	"manager.kubeAPIQPS":                      50,
 	"manager.concurrency":                     8,
 	"manager.disruptionBudget.enabled":        false,
