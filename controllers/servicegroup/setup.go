@@ -100,6 +100,7 @@ func (o Options) withDefaults() Options {
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}
 	}
+	o.Probe.Allowed = func(address netip.Addr) bool { return plan.AllowedExternal(address, o.ExternalRanges) }
 	return o
 }
 
@@ -115,7 +116,7 @@ func (o Options) Validate() error {
 	case o.RetryMax != 0 && o.RetryMax < o.RetryMin:
 		return fmt.Errorf("retry from %s to %s: the first must not exceed the second", o.RetryMin, o.RetryMax)
 	}
-	return nil
+	return o.Probe.Validate()
 }
 
 // Setup adds the controller to a manager whose cache was built with CacheOptions.

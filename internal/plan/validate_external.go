@@ -56,7 +56,7 @@ func validateNumbers(spec *v1alpha1.ServiceGroupSpec, group string, path *field.
 func validateHealthCheck(spec *v1alpha1.ServiceGroupSpec, group *v1alpha1.Group, path *field.Path) []Problem {
 	var problems []Problem
 	check := group.External.HealthCheck
-	if len(ServedOf(spec).CheckedPorts(group)) == 0 && !isExternalName(spec) {
+	if _, ok := ServedOf(spec).CheckedPort(group); !ok && !isExternalName(spec) {
 		problems = append(problems, Problem{
 			Field: path.Child("port").String(), Value: "none",
 			Cause: "no TCP port leads to the group, so there is none to check by default", Remedy: "give the number of a TCP port to check",

@@ -182,7 +182,7 @@ ports:
 			Consistently(func() int { return outside.dialed("192.0.2.11:5432") }, "2s").Should(Equal(before))
 		})
 
-		It("asks over HTTP at every port that leads to it, or at the one it is told", func() {
+		It("asks over HTTP at the first TCP port that leads to it, or at the one it is told", func() {
 			var hosts = make(chan string, 100)
 			healthy := func(w http.ResponseWriter, r *http.Request) {
 				if r.URL.Path == "/live" {
@@ -191,19 +191,17 @@ ports:
 				}
 				w.WriteHeader(http.StatusInternalServerError)
 			}
-			const two = "groups: [{name: db, external: {addresses: [192.0.2.21], healthCheck: {http: {path: /live, host: shop.example}, %s" + quick + "}}}]\n" +
-				"ports: [{name: a, port: 80}, {name: b, port: 81, backends: [{group: db, targetPort: 8081}]}, {name: c, port: 53, protocol: UDP}]"
-			outside.serve("192.0.2.21:80", healthy)
-			sg := create("http", fmt.Sprintf(two, ""))
-			Eventually(hosts).Should(Receive(Equal("shop.example")))
-			Consistently(addressesOf("http")).Should(Equal([]string{"db 192.0.2.21 "}))
+			const three = "groups: [{name: db, external: {addresses: [192.0.2.21], healthCheck: {http: {path: /live, host: shop.example}, %s" + quick + "}}}]\n" +
+				"ports: [{name: c, port: 53, protocol: UDP}, {name: b, port: 81, backends: [{group: db, targetPort: 8081}]}, {name: a, port: 80}]"
 			outside.serve("192.0.2.21:8081", healthy)
+			sg := create("http", fmt.Sprintf(three, ""))
+			Eventually(hosts).Should(Receive(Equal("shop.example")))
 			Eventually(addressesOf("http")).Should(HaveEach("db 192.0.2.21 rs"))
-			Expect(outside.dialed("192.0.2.21:53")).To(BeZero())
+			Expect(outside.dialed("192.0.2.21:53") + outside.dialed("192.0.2.21:80")).To(BeZero())
 
-			outside.stop("192.0.2.21:80")
+			respec(sg, fmt.Sprintf(three, "port: 80, "))
 			Eventually(addressesOf("http")).Should(HaveEach("db 192.0.2.21 "))
-			respec(sg, fmt.Sprintf(two, "port: 8081, "))
+			outside.serve("192.0.2.21:80", healthy)
 			Eventually(addressesOf("http")).Should(HaveEach("db 192.0.2.21 rs"))
 		})
 
@@ -222,46 +220,6 @@ ports:
 			quiet()
 			Expect(addressesOf("seldom")(Default)).To(Equal([]string{"db 192.0.2.31 rs"}))
 			Expect(writes.in(namespace)).To(Equal(map[string]int{"endpointslices": 1, "servicegroups/status": 1}), "all for the one that failed")
-		})
-	})
-
-	Describe("with a hostname", func() {
-		It("follows its addresses, and keeps them while it cannot be looked up", func() {
-			outside.name("follow.example", "192.0.2.42", "192.0.2.41", "10.0.0.1")
-			sg := create("follow", external("hostname: follow.example"))
-			Eventually(addressesOf("follow")).Should(Equal([]string{"db 192.0.2.41 rs", "db 192.0.2.42 rs"}))
-			Eventually(accepted(sg)).Should(HavePrefix("False AddressNotAllowed: spec.groups[0].external.hostname: follow.example leads to 10.0.0.1: not in the ranges"))
-			outside.name("follow.example", "192.0.2.42", "192.0.2.43")
-			Eventually(addressesOf("follow")).Should(Equal([]string{"db 192.0.2.42 rs", "db 192.0.2.43 rs"}))
-			Eventually(accepted(sg)).Should(HavePrefix("True"))
-
-			outside.name("follow.example")
-			const kept = "True EndpointsReady: every port has a ready endpoint; group db keeps the addresses it had, since follow.example cannot be looked up: the DNS servers fail"
-			Eventually(ready(sg)).Should(Equal(kept))
-			Expect(addressesOf("follow")(Default)).To(Equal([]string{"db 192.0.2.42 rs", "db 192.0.2.43 rs"}))
-
-			By("over a restart too, without a write")
-			quiet()
-			stopManager()
-			writes.reset()
-			startManager(managerConfig)
-			quiet()
-			Expect(writes.in(namespace)).To(BeEmpty())
-			Expect(ready(sg)(Default)).To(Equal(kept))
-			outside.name("follow.example", "192.0.2.44")
-			Eventually(addressesOf("follow")).Should(Equal([]string{"db 192.0.2.44 rs"}))
-			Eventually(ready(sg)).Should(Equal("True EndpointsReady: every port has a ready endpoint"))
-		})
-
-		It("that is nowhere to be found says so, and keeps what another name led to", func() {
-			sg := create("typo", external("hostname: nowhere.example"))
-			Eventually(ready(sg)).Should(Equal("False NoReadyEndpoints: no ready endpoint for port sql (5432/TCP): group db cannot look up nowhere.example: there is no such name"))
-			outside.name("somewhere.example", "192.0.2.51")
-			respec(sg, external("hostname: somewhere.example"))
-			Eventually(ready(sg)).Should(HavePrefix("True"))
-			respec(sg, external("hostname: nowhere.example"))
-			Eventually(ready(sg)).Should(HaveSuffix("group db keeps the addresses it had, since nowhere.example cannot be looked up: there is no such name"))
-			Expect(addressesOf("typo")(Default)).To(Equal([]string{"db 192.0.2.51 rs"}))
 		})
 	})
 })
