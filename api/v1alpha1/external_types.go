@@ -32,6 +32,7 @@ type External struct {
 // manager does it, from where it runs. Its fields mean the same as those of a pod's readiness probe.
 //
 // +kubebuilder:validation:XValidation:rule="has(self.tcp) != has(self.http)",message="give exactly one of tcp and http"
+// +kubebuilder:validation:XValidation:rule="(has(self.timeoutSeconds) ? self.timeoutSeconds : 1) <= (has(self.periodSeconds) ? self.periodSeconds : 10)",message="a check must end before the next begins; set timeoutSeconds (default 1) to at most periodSeconds (default 10)"
 type HealthCheck struct {
 	// tcp is passed when a connection can be made.
 	// +optional
@@ -57,7 +58,7 @@ type HealthCheck struct {
 	// +optional
 	PeriodSeconds int32 `json:"periodSeconds,omitempty"`
 
-	// timeoutSeconds is after how long a check has failed, in seconds.
+	// timeoutSeconds is after how long a check has failed, in seconds; at most periodSeconds.
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=60
 	// +kubebuilder:default=1

@@ -4,11 +4,15 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
+	"sync"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/servicegroup-dev/servicegroup/api/v1alpha1"
@@ -61,6 +65,8 @@ var _ = Describe("An external group", func() {
 		Entry("an address as hostname", external("hostname: 192.0.2.1"), "must be a DNS name; for addresses there is addresses"),
 		Entry("two checks", external("addresses: [192.0.2.1], healthCheck: {tcp: {}, http: {}}"), "give exactly one of tcp and http"),
 		Entry("no check", external("addresses: [192.0.2.1], healthCheck: {port: 80}"), "give exactly one of tcp and http"),
+		Entry("a check longer than its period", external("addresses: [192.0.2.1], healthCheck: {tcp: {}, periodSeconds: 2, timeoutSeconds: 3}"), "set timeoutSeconds (default 1) to at most periodSeconds (default 10)"),
+		Entry("a check longer than the period is by default", external("addresses: [192.0.2.1], healthCheck: {tcp: {}, timeoutSeconds: 11}"), "set timeoutSeconds (default 1) to at most periodSeconds (default 10)"),
 		Entry("a path with a line break", external(`addresses: [192.0.2.1], healthCheck: {http: {path: "/a\nb"}}`), "path"),
 	)
 
@@ -222,4 +228,61 @@ ports:
 			Expect(writes.in(namespace)).To(Equal(map[string]int{"endpointslices": 1, "servicegroups/status": 1}), "all for the one that failed")
 		})
 	})
+
+	It("that was stored before a rule can still be edited and is served", func() {
+		const long = "addresses: [192.0.2.71], healthCheck: {tcp: {}, periodSeconds: 1, timeoutSeconds: 30}"
+		takes := func(name string) func() error {
+			return func() error { return k8s.Create(ctx, parse(name, external(long)), client.DryRunAll) }
+		}
+		putBack := withoutRule("timeoutSeconds")
+		Eventually(takes("old")).Should(Succeed())
+		sg := create("old", external(long))
+		putBack()
+		Eventually(takes("new")).Should(MatchError(ContainSubstring("timeoutSeconds")))
+
+		outside.serve("192.0.2.71:5432", nil)
+		edit(sg, func(sg *v1alpha1.ServiceGroup) {
+			sg.Labels = map[string]string{"edited": "true"}
+			sg.Spec.Ports[0].Name = "edited"
+		})
+		Eventually(accepted(sg)).Should(HavePrefix("True"))
+		Eventually(addressesOf("old")).Should(Equal([]string{"db 192.0.2.71 rs"}))
+	})
 })
+
+// withoutRule takes the CEL rules that name a field out of the CRD until putBack is called.
+func withoutRule(field string) (putBack func()) {
+	GinkgoHelper()
+	crd := &unstructured.Unstructured{}
+	crd.SetGroupVersionKind(schema.GroupVersionKind{Group: "apiextensions.k8s.io", Version: "v1", Kind: "CustomResourceDefinition"})
+	crd.SetName("servicegroups." + v1alpha1.GroupVersion.Group)
+	Expect(k8s.Get(ctx, client.ObjectKeyFromObject(crd), crd)).To(Succeed())
+	whole := crd.DeepCopy()
+	removed := 0
+	var strip func(node any)
+	strip = func(node any) {
+		switch node := node.(type) {
+		case []any:
+			for _, child := range node {
+				strip(child)
+			}
+		case map[string]any:
+			rules, _ := node["x-kubernetes-validations"].([]any)
+			kept := slices.DeleteFunc(slices.Clone(rules), func(rule any) bool { return strings.Contains(fmt.Sprint(rule), field) })
+			if len(kept) < len(rules) {
+				node["x-kubernetes-validations"], removed = kept, removed+1
+			}
+			for _, child := range node {
+				strip(child)
+			}
+		}
+	}
+	strip(crd.Object)
+	Expect(removed).To(Equal(1))
+	Expect(k8s.Update(ctx, crd)).To(Succeed())
+	putBack = sync.OnceFunc(func() {
+		edit(crd, func(crd *unstructured.Unstructured) { crd.Object["spec"] = whole.Object["spec"] })
+	})
+	DeferCleanup(putBack)
+	return putBack
+}
