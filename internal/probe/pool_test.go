@@ -142,7 +142,7 @@ func TestOwnersOfANamespaceTakeTurns(t *testing.T) {
 
 // silent returns an address of the loopback where connections neither succeed nor fail: of a listener
 // whose queue is full.
-func silent(t *testing.T) netip.AddrPort {
+func silent(t testing.TB) netip.AddrPort {
 	t.Helper()
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
