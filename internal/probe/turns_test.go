@@ -31,7 +31,7 @@ func drawWorld(t *rapid.T) *world {
 	w := &world{turns: newTurns(rapid.IntRange(1, 12).Draw(t, "places")), now: time.Unix(0, 0)}
 	for n := range rapid.IntRange(1, 4).Draw(t, "namespaces") {
 		for o := range rapid.IntRange(1, 3).Draw(t, "owners") {
-			for range rapid.IntRange(1, 15).Draw(t, "jobs") {
+			for range rapid.IntRange(1, 6).Draw(t, "jobs") {
 				j := &worker{period: time.Duration(rapid.IntRange(1, 10).Draw(t, "period")) * time.Second}
 				j.takes = time.Duration(rapid.IntRange(1, int(j.period/time.Second)).Draw(t, "takes")) * time.Second
 				j.owner = types.NamespacedName{Namespace: fmt.Sprint(n), Name: fmt.Sprint(o)}
