@@ -69,6 +69,7 @@ func newManagerCommand(c *common) *cobra.Command {
 	flags.StringSliceVar(&externalRanges, "external-ranges", nil, "ranges of the addresses outside the cluster that external groups may lead to, such as 192.0.2.0/24,2001:db8::/32; leave out those of pods, Services and nodes. Default: none")
 	addBudgetFlags(flags, &options.Budgets)
 	flags.IntVar(&options.Concurrency, "concurrency", 0, "ServiceGroups reconciled at once; 0 is the default")
+	flags.IntVar(&options.Probe.CheckWorkers, "health-check-workers", 0, "health checks of addresses outside the cluster under way at once; 0 is the default")
 	flags.Float32Var(&qps, "kube-api-qps", 200, "requests a second to the API server, with bursts of twice as many")
 	return cmd
 }
@@ -78,7 +79,7 @@ func addBudgetFlags(flags *pflag.FlagSet, budgets *plan.Budgets) {
 	flags.IntVar(&budgets.Endpoints, "max-endpoints", budgets.Endpoints, "endpoints of one ServiceGroup: the pods of each group times the ports that lead to it")
 	flags.IntVar(&budgets.Backends, "max-backends", budgets.Backends, "groups behind all ports of one ServiceGroup")
 	flags.IntVar(&budgets.SelectorValues, "max-selector-values", budgets.SelectorValues, "values in the selectors of one ServiceGroup")
-	flags.IntVar(&budgets.HealthChecks, "max-health-checks", budgets.HealthChecks, "addresses and ports of one ServiceGroup whose health is checked")
+	flags.IntVar(&budgets.HealthChecks, "max-health-checks", budgets.HealthChecks, "external addresses of one ServiceGroup whose health is checked")
 	flags.IntVar(&budgets.ExposedServices, "max-exposed-services", budgets.ExposedServices, "Services of groups of one ServiceGroup with exposeGroups")
 }
 

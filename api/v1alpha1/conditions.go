@@ -14,6 +14,11 @@ const (
 	// ConditionReady is True when every port has at least one ready endpoint.
 	ConditionReady = "Ready"
 
+	// ConditionResolvedRefs is True when every hostname of an external group was found when it was looked
+	// up last, and all its addresses may be served. It is there only while what is served has a hostname
+	// and the manager allows addresses outside the cluster.
+	ConditionResolvedRefs = "ResolvedRefs"
+
 	// ConditionStalled is there, and True, while Accepted is False; it repeats its reason and message. It
 	// and the next are what kstatus looks for, and with it Helm, Flux and others that wait.
 	ConditionStalled = "Stalled"
@@ -56,7 +61,8 @@ const (
 	// it, which the message names; or it differs from the one that the Service has for life.
 	ReasonClusterIPUnavailable = "ClusterIPUnavailable"
 	// ReasonAddressNotAllowed: an external group has addresses that the manager's --external-ranges do
-	// not hold, or that nobody may serve; everything else is served.
+	// not hold, or that nobody may serve, or a hostname where there are no such ranges; everything else
+	// is served. Also of ConditionResolvedRefs: a hostname has some such addresses.
 	ReasonAddressNotAllowed = "AddressNotAllowed"
 	// ReasonRefused: the API server refused the generated Service for a reason not listed above.
 	ReasonRefused = "Refused"
@@ -71,6 +77,15 @@ const (
 	ReasonPending = "Pending"
 	// ReasonNoAgents: no agent reports.
 	ReasonNoAgents = "NoAgents"
+)
+
+// Reasons of ConditionResolvedRefs, besides ReasonAddressNotAllowed and ReasonPending.
+const (
+	// ReasonResolvedRefs: every hostname is resolved.
+	ReasonResolvedRefs = "ResolvedRefs"
+	// ReasonHostnameNotResolved: the last lookup of a hostname failed, or found no address that may be
+	// served; the message names group and hostname, and says what is served all the same.
+	ReasonHostnameNotResolved = "HostnameNotResolved"
 )
 
 // Reasons of ConditionReady.

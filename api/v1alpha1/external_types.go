@@ -14,7 +14,8 @@ type External struct {
 	Addresses []string `json:"addresses,omitempty"`
 
 	// hostname is a full DNS name whose addresses are served, at most 100. The manager looks it up
-	// again and again; while that fails the addresses found last stay.
+	// again and again; while that fails the addresses found last stay, and the condition ResolvedRefs
+	// says why. Another hostname never gets the addresses of the one before.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\.?$`
@@ -31,6 +32,7 @@ type External struct {
 // manager does it, from where it runs. Its fields mean the same as those of a pod's readiness probe.
 //
 // +kubebuilder:validation:XValidation:rule="has(self.tcp) != has(self.http)",message="give exactly one of tcp and http"
+// +kubebuilder:validation:XValidation:rule="(has(self.timeoutSeconds) ? self.timeoutSeconds : 1) <= (has(self.periodSeconds) ? self.periodSeconds : 10)",message="a check must end before the next begins; set timeoutSeconds (default 1) to at most periodSeconds (default 10)"
 type HealthCheck struct {
 	// tcp is passed when a connection can be made.
 	// +optional
@@ -41,21 +43,22 @@ type HealthCheck struct {
 	// +optional
 	HTTP *HTTPHealthCheck `json:"http,omitempty"`
 
-	// port is what to connect to. Default: every TCP port that leads to the group, with its
-	// targetPort; an address is ready when all of them pass.
+	// port is what to connect to. Default: the first TCP port of spec.ports that leads to the group, with
+	// its targetPort.
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=65535
 	// +optional
 	Port int32 `json:"port,omitempty"`
 
-	// periodSeconds is how often to check, in seconds.
+	// periodSeconds is the time from the beginning of a check to that of the next, in seconds, and up to
+	// a tenth more.
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=3600
 	// +kubebuilder:default=10
 	// +optional
 	PeriodSeconds int32 `json:"periodSeconds,omitempty"`
 
-	// timeoutSeconds is after how long a check has failed, in seconds.
+	// timeoutSeconds is after how long a check has failed, in seconds; at most periodSeconds.
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=60
 	// +kubebuilder:default=1

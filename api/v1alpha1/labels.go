@@ -34,6 +34,11 @@ const (
 	// served. A manager that finds no revision takes them over.
 	AnnotationServed = "net.servicegroup.dev/served"
 
+	// AnnotationHostname is set on the EndpointSlices of an external group; its value is the hostname
+	// that their addresses are of, or empty if they are of the spec. A manager that starts anew knows by
+	// it whether they are those of the hostname that the group has now.
+	AnnotationHostname = "net.servicegroup.dev/hostname"
+
 	// LabelAdopting is set on a Service that is about to be adopted: the agents serve it as if it were
 	// the operator's already, while the proxy that it has goes on serving it.
 	LabelAdopting = "net.servicegroup.dev/adopting"

@@ -11,8 +11,9 @@ type ServiceGroupStatus struct {
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
-	// conditions are Accepted, Programmed (where agents report) and Ready; and while it applies Stalled or
-	// Reconciling, for what waits by the rules of kstatus.
+	// conditions are Accepted, Programmed (where agents report), Ready and, with hostnames of external
+	// groups, ResolvedRefs; and while it applies Stalled or Reconciling, for what waits by the rules of
+	// kstatus.
 	// +listType=map
 	// +listMapKey=type
 	// +optional

@@ -1,12 +1,8 @@
 package servicegroup
 
 import (
-	"cmp"
 	"context"
-	"maps"
 	"net/netip"
-	"slices"
-	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -31,71 +27,68 @@ func probeSource(prober *probe.Prober) source.Source {
 // found say counts as known until names are looked up and addresses are checked: a restarted manager
 // takes nothing out of service that it knows nothing bad about.
 func (r *Reconciler) observeExternal(key types.NamespacedName, svc *corev1.Service, entry plan.EntryPoint, found []*discoveryv1.EndpointSlice) map[string]plan.External {
-	lookups := r.prober.Names(key, entry.Hostnames())
+	lookups := r.prober.Names(key, r.wantedNames(entry))
 	out := map[string]plan.External{}
-	targets, begin := map[string]addressTargets{}, map[probe.Target]bool{}
+	targets, begin := map[string]map[netip.Addr]probe.Target{}, map[probe.Target]bool{}
 	for i := range entry.Groups {
 		group := &entry.Groups[i]
 		if group.External == nil {
 			continue
 		}
-		known := plan.KnownExternal(found, group.Name)
-		external := plan.ExternalOf(group.External, svc, resolved(group.External.Hostname, lookups, known), r.options.ExternalRanges)
+		hostname := group.External.Hostname
+		known := plan.KnownExternal(found, group.Name, hostname)
+		name := known.Complete(hostname, resolved(lookups[hostname]))
+		external := plan.ExternalOf(group.External, svc, name, r.options.ExternalRanges)
 		out[group.Name] = external
-		targets[group.Name] = targetsOf(group, external, entry.CheckedPorts(group))
-		for address, checks := range targets[group.Name] {
-			for _, target := range checks {
-				begin[target] = begin[target] || known[address]
-			}
+		targets[group.Name] = targetsOf(group, external, entry)
+		for address, target := range targets[group.Name] {
+			begin[target] = begin[target] || known.Serving[address]
 		}
 	}
 	ready := r.prober.Targets(key, begin)
 	for name, external := range out {
 		for i := range external.Endpoints {
 			endpoint := &external.Endpoints[i]
-			endpoint.Ready = !slices.ContainsFunc(targets[name][endpoint.Address], func(t probe.Target) bool { return !ready[t] })
+			target, checked := targets[name][endpoint.Address]
+			endpoint.Ready = !checked || ready[target]
 		}
 	}
 	return out
 }
 
-// resolved is what is known of a name: from its lookups, and before one succeeded from the slices.
-func resolved(name string, lookups map[string]probe.Lookup, known map[netip.Addr]bool) plan.Resolved {
-	lookup := lookups[name]
-	if name != "" && !lookup.Found {
-		lookup.Addresses = slices.Collect(maps.Keys(known))
+// wantedNames are the names to look up. Where no address may be served there is no reason to: whoever may
+// write a ServiceGroup could have the manager ask for any name.
+func (r *Reconciler) wantedNames(entry plan.EntryPoint) []string {
+	if len(r.options.ExternalRanges) == 0 {
+		return nil
 	}
-	return plan.Resolved{
-		Addresses: lookup.Addresses, Failure: lookup.Failure,
-		Pending: name != "" && !lookup.Found && lookup.Failure == "",
-	}
+	return entry.Hostnames()
 }
 
-// addressTargets are the targets that an address has to pass to be ready.
-type addressTargets map[netip.Addr][]probe.Target
+func resolved(lookup probe.Lookup) plan.Resolved {
+	return plan.Resolved{Found: lookup.Found, Addresses: lookup.Addresses, NotAllowed: lookup.NotAllowed, Failure: lookup.Failure}
+}
 
-func targetsOf(group *plan.Group, external plan.External, ports []uint16) addressTargets {
-	out := addressTargets{}
-	check := group.External.HealthCheck
-	if check == nil {
-		return out
+// targetsOf are the targets that the addresses of a group have to pass to be ready.
+func targetsOf(group *plan.Group, external plan.External, entry plan.EntryPoint) map[netip.Addr]probe.Target {
+	port, ok := entry.CheckedPort(group)
+	if !ok {
+		return nil
 	}
-	// The API server fills in the defaults; they are here for who does without it.
+	check := plan.HealthCheckOf(group.External)
 	target := probe.Target{
-		Period:           time.Duration(cmp.Or(check.PeriodSeconds, 10)) * time.Second,
-		Timeout:          time.Duration(cmp.Or(check.TimeoutSeconds, 1)) * time.Second,
-		SuccessThreshold: int(cmp.Or(check.SuccessThreshold, 1)),
-		FailureThreshold: int(cmp.Or(check.FailureThreshold, 3)),
+		Period:           time.Duration(check.PeriodSeconds) * time.Second,
+		Timeout:          time.Duration(check.TimeoutSeconds) * time.Second,
+		SuccessThreshold: int(check.SuccessThreshold),
+		FailureThreshold: int(check.FailureThreshold),
 	}
 	if check.HTTP != nil {
-		target.HTTP, target.Path = true, check.HTTP.Path
-		target.Host = cmp.Or(check.HTTP.Host, strings.TrimSuffix(group.External.Hostname, "."))
+		target.HTTP, target.Path, target.Host = true, check.HTTP.Path, check.HTTP.Host
 	}
+	out := make(map[netip.Addr]probe.Target, len(external.Endpoints))
 	for _, endpoint := range external.Endpoints {
-		for _, port := range ports {
-			target.Address = netip.AddrPortFrom(endpoint.Address, port)
-			out[endpoint.Address] = append(out[endpoint.Address], target)
-		}
+		target.Address = netip.AddrPortFrom(endpoint.Address, port)
+		out[endpoint.Address] = target
 	}
 	return out
 }

@@ -105,6 +105,7 @@ func (o Options) withDefaults() Options {
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}
 	}
+	o.Probe.Allowed = func(address netip.Addr) bool { return plan.AllowedExternal(address, o.ExternalRanges) }
 	return o
 }
 
@@ -122,7 +123,7 @@ func (o Options) Validate() error {
 	case o.Budgets != (plan.Budgets{}):
 		return o.Budgets.Validate()
 	}
-	return nil
+	return o.Probe.Validate()
 }
 
 // Setup adds the controller to a manager whose cache was built with CacheOptions.

@@ -261,6 +261,9 @@ func problemsOf(o *Observed, s *Status) []Problem {
 }
 
 func remedyOf(o *Observed, s *Status, c *metav1.Condition) string {
+	if c.Type == v1alpha1.ConditionResolvedRefs {
+		return "correct the hostname, or its DNS records; the manager looks it up again by itself"
+	}
 	switch c.Reason {
 	case v1alpha1.ReasonNoReadyEndpoints:
 		return "kubectl servicegroup explain " + s.Name + " -n " + s.Namespace + " says why each pod is in or out"

@@ -21,7 +21,7 @@ type Budgets struct {
 	Backends int
 	// SelectorValues are the values of all matchExpressions.
 	SelectorValues int
-	// HealthChecks are the addresses of all external groups, each counted for every port that is checked.
+	// HealthChecks are the addresses of all external groups with a health check.
 	HealthChecks int
 	// ExposedServices are the Services of groups.
 	ExposedServices int
@@ -60,7 +60,7 @@ func overBudget(spec *v1alpha1.ServiceGroupSpec, entry EntryPoint, b Budgets) []
 	}{
 		{"spec.groups", "values in the selectors of all groups", selectorValues(spec), b.SelectorValues, "select by a label that the pods have in common"},
 		{"spec.ports", "groups behind all ports", countBackends(entry), b.Backends, "list the backends of each port, or split the ServiceGroup"},
-		{"spec.groups", "addresses and ports to check", CountHealthChecks(entry), b.HealthChecks, "check one port, or split the ServiceGroup"},
+		{"spec.groups", "addresses to check", entry.HealthChecks(), b.HealthChecks, "split the ServiceGroup"},
 		{"spec.exposeGroups", "Services of groups", exposed, b.ExposedServices, "expose fewer groups by splitting the ServiceGroup, or remove exposeGroups"},
 	} {
 		if budget.used > budget.most {
@@ -90,23 +90,6 @@ func countBackends(entry EntryPoint) (n int) {
 		if n += len(entry.Ports[i].targets); entry.Ports[i].targets == nil {
 			n += len(entry.Groups)
 		}
-	}
-	return n
-}
-
-// CountHealthChecks counts the addresses and ports that are checked. A name counts for as many addresses
-// as are served of one.
-func CountHealthChecks(entry EntryPoint) (n int) {
-	for i := range entry.Groups {
-		group := &entry.Groups[i]
-		if group.External == nil {
-			continue
-		}
-		addresses := len(group.External.Addresses)
-		if group.External.Hostname != "" {
-			addresses = maxExternal
-		}
-		n += addresses * len(entry.CheckedPorts(group))
 	}
 	return n
 }

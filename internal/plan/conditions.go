@@ -38,7 +38,8 @@ type Refusal struct {
 //   - OverBudget: the spec exceeds a budget, or for a part of it only, the pods that it selects do;
 //   - NameTaken, NodePortUnavailable, ClusterIPUnavailable, Refused: the Service could not be
 //     written (Refusal), or, while it is, the Service of a group (Unexposed);
-//   - AddressNotAllowed: an external group has addresses that may not be served.
+//   - AddressNotAllowed: an external group has addresses that may not be served, or a hostname where
+//     nothing external is allowed.
 //
 // Ready is False
 //   - NotAccepted: there is no Service, so nothing is served;
@@ -47,7 +48,10 @@ type Refusal struct {
 // Ready is Unknown
 //   - NotAccepted: the spec is refused, and no ControllerRevision says what is served.
 //
-// While Accepted is False, Ready speaks of what was served before and goes on being served.
+// ResolvedRefs is there while what is served has hostnames (resolvedRefs).
+//
+// While Accepted is False, Ready and ResolvedRefs speak of what was served before and goes on being
+// served.
 func conditions(o Outcome) []metav1.Condition {
 	accepted := metav1.Condition{
 		Type: v1alpha1.ConditionAccepted, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonAccepted,
@@ -86,7 +90,7 @@ func conditions(o Outcome) []metav1.Condition {
 	if o.Programming != nil {
 		out = append(out, programmedCondition(o, accepted.Status))
 	}
-	out = append(append(out, ready), abnormal(out)...)
+	out = slices.Concat(out, []metav1.Condition{ready}, abnormal(out), resolvedRefs(o))
 	for i := range out {
 		out[i].Message = Shorten(out[i].Message, maxMessage)
 	}

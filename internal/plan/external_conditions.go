@@ -1,19 +1,26 @@
 package plan
 
-import "fmt"
+import (
+	"fmt"
 
-// notAllowed says for every external group which of its addresses may not be served, and what to do.
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/servicegroup-dev/servicegroup/api/v1alpha1"
+)
+
+// notAllowed says for every external group what of its spec may not be served, and what to do.
 func notAllowed(o Outcome) []string {
 	var out []string
 	for i := range o.Members {
 		external := o.Members[i].External
-		if external == nil || len(external.NotAllowed) == 0 {
+		if external == nil {
 			continue
 		}
-		field := fmt.Sprintf("spec.groups[%d].external.addresses: ", i)
-		if external.Hostname != "" {
-			field = fmt.Sprintf("spec.groups[%d].external.hostname: %s leads to ", i, external.Hostname)
+		if external.NoRanges {
+			out = append(out, fmt.Sprintf("spec.groups[%d].external.hostname: %s: not looked up, since the manager allows no addresses outside the cluster; "+
+				"ask who runs the cluster to set the manager's --external-ranges", i, external.Hostname))
 		}
+		field := fmt.Sprintf("spec.groups[%d].external.addresses: ", i)
 		var never, ranges []string
 		for _, address := range external.NotAllowed {
 			if addressable(address) {
@@ -33,17 +40,76 @@ func notAllowed(o Outcome) []string {
 	return out
 }
 
+// resolvedRefs is the condition ResolvedRefs, of the hostnames of what is served; none if there is none to
+// look up.
+//
+// It is False
+//   - HostnameNotResolved: the last lookup of a hostname failed;
+//   - AddressNotAllowed: a hostname has, beside others, addresses that may not be served.
+//
+// It is Unknown
+//   - Pending: a hostname was not looked up yet.
+func resolvedRefs(o Outcome) []metav1.Condition {
+	condition := metav1.Condition{
+		Type: v1alpha1.ConditionResolvedRefs, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonResolvedRefs,
+		Message: "every hostname is resolved", ObservedGeneration: o.Group.Generation,
+	}
+	var failed, partly, pending []string
+	there := false
+	for i := range o.Members {
+		external := o.Members[i].External
+		if external == nil || external.Hostname == "" || external.NoRanges {
+			continue
+		}
+		there = true
+		name := "group " + o.Members[i].Group + ": hostname " + external.Hostname
+		switch {
+		case external.Failure != "":
+			failed = append(failed, name+" is not resolved: "+external.Failure+stillServed(external))
+		case external.Pending:
+			pending = append(pending, name+" is looked up"+stillServed(external))
+		}
+		if n := external.AnswersNotAllowed; n > 0 && external.Failure == "" {
+			partly = append(partly, fmt.Sprintf("%s leads to addresses that may not be served and are left out (%d); "+
+				"ask who runs the cluster to allow them with the manager's --external-ranges", name, n))
+		}
+	}
+	if !there {
+		return nil
+	}
+	switch {
+	case len(failed) > 0:
+		condition.Status, condition.Reason = metav1.ConditionFalse, v1alpha1.ReasonHostnameNotResolved
+	case len(partly) > 0:
+		condition.Status, condition.Reason = metav1.ConditionFalse, v1alpha1.ReasonAddressNotAllowed
+	case len(pending) > 0:
+		condition.Status, condition.Reason = metav1.ConditionUnknown, v1alpha1.ReasonPending
+	}
+	if all := append(append(failed, partly...), pending...); len(all) > 0 {
+		condition.Message = joinListed(all, ". ")
+	}
+	return []metav1.Condition{condition}
+}
+
+// stillServed says what a group serves while its hostname is not resolved.
+func stillServed(external *External) string {
+	switch {
+	case len(external.Endpoints) == 0:
+		return ""
+	case external.Source != external.Hostname && external.Source != "":
+		return "; until then the addresses of " + external.Source + " are served"
+	case external.Source != external.Hostname:
+		return "; until then the addresses that the group had before are served"
+	}
+	return "; the addresses found last are served"
+}
+
 // externalRemarks say what else there is to know of an external group that may be served all the same.
 func externalRemarks(m *Membership) []string {
-	var out []string
-	external := m.External
-	if external.Failure != "" && len(external.Endpoints) > 0 {
-		out = append(out, fmt.Sprintf("group %s keeps the addresses it had, since %s cannot be looked up: %s", m.Group, external.Hostname, external.Failure))
+	if m.External.Surplus == 0 {
+		return nil
 	}
-	if external.Surplus > 0 {
-		out = append(out, fmt.Sprintf("group %s serves %d addresses of %s and leaves out the rest", m.Group, maxExternal, external.Hostname))
-	}
-	return out
+	return []string{fmt.Sprintf("group %s serves %d addresses of %s and leaves out the rest", m.Group, maxExternal, m.External.Hostname)}
 }
 
 // whyExternalNotReady says why an external group has no ready endpoint.
@@ -53,7 +119,7 @@ func whyExternalNotReady(m *Membership) string {
 	switch {
 	case len(external.Endpoints) > 0:
 		return "no address of " + group + " passes its health check"
-	case len(external.NotAllowed) > 0:
+	case len(external.NotAllowed) > 0 || external.NoRanges:
 		return group + " has no address that may be served"
 	case external.OtherFamily > 0:
 		return group + " has no address of a family of the entry point"

@@ -32,6 +32,7 @@ func ExternalSlices(service *corev1.Service, existing []*discoveryv1.EndpointSli
 		if !sameSlice(have, want) {
 			have = have.DeepCopy()
 			have.Labels, have.Ports, have.Endpoints = want.Labels, want.Ports, want.Endpoints
+			metav1.SetMetaDataAnnotation(&have.ObjectMeta, v1alpha1.AnnotationHostname, external.Source)
 			delete(have.Annotations, corev1.EndpointsLastChangeTriggerTime) // of pods that were there before
 			out.Update = append(out.Update, have)
 		}
@@ -46,7 +47,8 @@ func ExternalSlices(service *corev1.Service, existing []*discoveryv1.EndpointSli
 }
 
 func sameSlice(have, want *discoveryv1.EndpointSlice) bool {
-	return maps.Equal(have.Labels, want.Labels) &&
+	source, recorded := have.Annotations[v1alpha1.AnnotationHostname]
+	return maps.Equal(have.Labels, want.Labels) && recorded && source == want.Annotations[v1alpha1.AnnotationHostname] &&
 		apiequality.Semantic.DeepEqual(have.Ports, want.Ports) &&
 		apiequality.Semantic.DeepEqual(have.Endpoints, want.Endpoints)
 }
@@ -56,6 +58,7 @@ func externalSlice(service *corev1.Service, family corev1.IPFamily, external *Ex
 		ObjectMeta: metav1.ObjectMeta{
 			GenerateName: service.Name + "-", Namespace: service.Namespace,
 			Labels:          maps.Clone(service.Labels),
+			Annotations:     map[string]string{v1alpha1.AnnotationHostname: external.Source},
 			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(service, corev1.SchemeGroupVersion.WithKind("Service"))},
 		},
 		AddressType: discoveryv1.AddressType(family),

@@ -143,13 +143,17 @@ func TestExternalAddressesAreSorted(t *testing.T) {
 		{"2001:db8::1", everything, true},
 	} {
 		svc := &corev1.Service{Spec: corev1.ServiceSpec{IPFamilies: []corev1.IPFamily{corev1.IPv4Protocol, corev1.IPv6Protocol}}}
-		name := plan.Resolved{Addresses: []netip.Addr{netip.MustParseAddr(test.address)}}
+		name := plan.Resolved{Found: true, Addresses: []netip.Addr{netip.MustParseAddr(test.address)}}
 		for kind, got := range map[string]plan.External{
 			"address":  plan.ExternalOf(&v1alpha1.External{Addresses: []string{test.address}}, svc, plan.Resolved{}, test.allowed),
 			"hostname": plan.ExternalOf(&v1alpha1.External{Hostname: "db.example"}, svc, name, test.allowed),
 		} {
-			if served := len(got.Endpoints) == 1; served != test.served || len(got.Endpoints)+len(got.NotAllowed) != 1 {
+			if served := len(got.Endpoints) == 1; served != test.served {
 				t.Errorf("%s %s with %v: %+v", kind, test.address, test.allowed, got)
+			}
+			// Only who wrote an address himself is told that it is not allowed.
+			if told := len(got.NotAllowed) == 1; told != (kind == "address" && !test.served) {
+				t.Errorf("%s %s with %v tells %v", kind, test.address, test.allowed, got.NotAllowed)
 			}
 		}
 	}

@@ -61,7 +61,7 @@ func validateNumbers(written []v1alpha1.Port, entry EntryPoint, group string, pa
 func validateHealthCheck(entry EntryPoint, group *v1alpha1.Group, path *field.Path) []Problem {
 	var problems []Problem
 	check := group.External.HealthCheck
-	if len(entry.CheckedPorts(&Group{Group: *group})) == 0 {
+	if _, ok := entry.CheckedPort(&Group{Group: *group}); !ok {
 		problems = append(problems, Problem{
 			Field: path.Child("port").String(), Value: "none",
 			Cause: "no TCP port leads to the group, so there is none to check by default", Remedy: "give the number of a TCP port to check",

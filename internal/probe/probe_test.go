@@ -191,7 +191,7 @@ func TestANameKeepsItsAddressesWhileLookupsFail(t *testing.T) {
 		if first := p.Names(owner, []string{"db.example"})["db.example"]; first.Found || first.Failure != "" {
 			t.Errorf("before the first lookup: %+v", first)
 		}
-		if got := look(); got.Found || got.Failure != "there is no such name" || calls.Load() != 1 {
+		if got := look(); got.Found || got.Failure != "there is no such name, or no address of it is allowed" || calls.Load() != 1 {
 			t.Errorf("a name that is not there: %+v, told %d times", got, calls.Load())
 		}
 		// Mapped, twice and in no order.
@@ -221,7 +221,7 @@ func TestFlipsAreTheModel(t *testing.T) {
 		begin := rapid.Bool().Draw(t, "begin")
 		results := rapid.SliceOf(rapid.Bool()).Draw(t, "results")
 		p, told := New(Options{}), 0
-		p.Start(context.Background(), func(types.NamespacedName) { told++ })
+		p.changed = func(types.NamespacedName) { told++ }
 		state := &target{ready: begin}
 		want, row, flips := begin, 0, 0
 		for _, passed := range results {

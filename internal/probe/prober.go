@@ -2,7 +2,7 @@ package probe
 
 import (
 	"context"
-	"math/rand/v2"
+	"fmt"
 	"net"
 	"net/netip"
 	"sync"
@@ -12,9 +12,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// maxInFlight bounds the checks and lookups under way, of which each has a socket.
-const maxInFlight = 1000
-
 // Resolver looks names up; *net.Resolver is one.
 type Resolver interface {
 	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
@@ -22,6 +19,11 @@ type Resolver interface {
 
 // Options tune a Prober.
 type Options struct {
+	// CheckWorkers and LookupWorkers are how many checks and how many lookups run at once. Each has
+	// a socket. Default 1000 and 100.
+	CheckWorkers, LookupWorkers int
+	// Allowed reports whether an address may be known of a name. Default: all may.
+	Allowed func(netip.Addr) bool
 	// Resolver is for tests. Default: the system's.
 	Resolver Resolver
 	// Dial is for tests. Default: a plain connection.
@@ -31,19 +33,49 @@ type Options struct {
 	LookupInterval time.Duration
 }
 
+func (o Options) withDefaults() Options {
+	if o.CheckWorkers == 0 {
+		o.CheckWorkers = 1000
+	}
+	if o.LookupWorkers == 0 {
+		o.LookupWorkers = 100
+	}
+	if o.Allowed == nil {
+		o.Allowed = func(netip.Addr) bool { return true }
+	}
+	if o.Resolver == nil {
+		o.Resolver = net.DefaultResolver
+	}
+	if o.Dial == nil {
+		o.Dial = new(net.Dialer).DialContext
+	}
+	if o.LookupInterval == 0 {
+		o.LookupInterval = 30 * time.Second
+	}
+	return o
+}
+
+// Validate returns what is wrong with the options.
+func (o Options) Validate() error {
+	if o.CheckWorkers < 0 || o.LookupWorkers < 0 {
+		return fmt.Errorf("workers of health checks %d and of lookups %d: must be at least 1", o.CheckWorkers, o.LookupWorkers)
+	}
+	return nil
+}
+
 // Prober watches names and targets. Its methods may be called concurrently, after Start.
 type Prober struct {
 	options Options
-	slots   chan struct{}
-	changed func(types.NamespacedName)
-	ctx     context.Context
-	log     logr.Logger
+	// checks and lookups are apart, so that DNS servers that do not answer stop no check.
+	checks, lookups *pool
+	changed         func(types.NamespacedName)
+	log             logr.Logger
 
 	mu     sync.Mutex
 	owners map[types.NamespacedName]*watched
 }
 
-// watched is what runs for an owner.
+// watched is what is watched for an owner.
 type watched struct {
 	names   map[string]*name
 	targets map[Target]*target
@@ -51,22 +83,21 @@ type watched struct {
 
 // New returns a Prober that watches nothing yet.
 func New(options Options) *Prober {
-	if options.Resolver == nil {
-		options.Resolver = net.DefaultResolver
+	options = options.withDefaults()
+	return &Prober{
+		options: options,
+		checks:  newPool(options.CheckWorkers, late.WithLabelValues("check")),
+		lookups: newPool(options.LookupWorkers, late.WithLabelValues("lookup")),
+		owners:  map[types.NamespacedName]*watched{},
 	}
-	if options.Dial == nil {
-		options.Dial = new(net.Dialer).DialContext
-	}
-	if options.LookupInterval == 0 {
-		options.LookupInterval = 30 * time.Second
-	}
-	return &Prober{options: options, slots: make(chan struct{}, maxInFlight), owners: map[types.NamespacedName]*watched{}}
 }
 
 // Start makes the Prober watch until ctx ends, and call changed for the owner whenever something became
 // known or different. It is called once.
 func (p *Prober) Start(ctx context.Context, changed func(types.NamespacedName)) {
-	p.ctx, p.changed, p.log = ctx, changed, logr.FromContextOrDiscard(ctx).WithName("probe")
+	p.changed, p.log = changed, logr.FromContextOrDiscard(ctx).WithName("probe")
+	go p.checks.loop(ctx)
+	go p.lookups.loop(ctx)
 }
 
 // Forget ends everything that is watched for an owner.
@@ -88,47 +119,5 @@ func (p *Prober) of(owner types.NamespacedName) *watched {
 func (p *Prober) dropEmpty(owner types.NamespacedName) {
 	if w := p.owners[owner]; len(w.names)+len(w.targets) == 0 {
 		delete(p.owners, owner)
-	}
-}
-
-// running is something that runs until its end.
-type running struct{ cancel context.CancelFunc }
-
-func (r *running) begin(ctx context.Context) context.Context {
-	ctx, r.cancel = context.WithCancel(ctx)
-	return ctx
-}
-
-func (r *running) end() { r.cancel() }
-
-// retain ends what is no longer wanted.
-func retain[K comparable, R interface{ end() }, W any](run map[K]R, wanted map[K]W) {
-	for key, r := range run {
-		if _, ok := wanted[key]; !ok {
-			r.end()
-			delete(run, key)
-		}
-	}
-}
-
-// repeat calls do after the first wait and then again and again, each time after the wait that do
-// returned and up to a tenth more, so that what began together spreads.
-func (p *Prober) repeat(ctx context.Context, wait time.Duration, do func(context.Context) time.Duration) {
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	for {
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			return
-		}
-		select {
-		case p.slots <- struct{}{}:
-		case <-ctx.Done():
-			return
-		}
-		wait := do(ctx)
-		<-p.slots
-		timer.Reset(wait + rand.N(wait/10+1))
 	}
 }

@@ -31,7 +31,7 @@ type Target struct {
 
 // target is a target that is watched.
 type target struct {
-	running
+	job
 	ready bool
 	// against counts the latest results in a row that contradict ready.
 	against int
@@ -44,7 +44,12 @@ func (p *Prober) Targets(owner types.NamespacedName, targets map[Target]bool) ma
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	w := p.of(owner)
-	retain(w.targets, targets)
+	for what, t := range w.targets {
+		if _, ok := targets[what]; !ok {
+			p.checks.end(&t.job)
+			delete(w.targets, what)
+		}
+	}
 	ready := make(map[Target]bool, len(targets))
 	for what, begin := range targets {
 		t := w.targets[what]
@@ -59,19 +64,22 @@ func (p *Prober) Targets(owner types.NamespacedName, targets map[Target]bool) ma
 	return ready
 }
 
+// watch has a target checked a period after the last check began, and up to a tenth more.
 func (p *Prober) watch(owner types.NamespacedName, what Target, t *target) {
-	var first time.Duration
-	if t.ready { // as after a restart of the manager, for all of them
-		first = rand.N(what.Period)
-	}
-	go p.repeat(t.begin(p.ctx), first, func(ctx context.Context) time.Duration {
+	t.job = job{owner: owner, tolerance: what.Period / 10, do: func(ctx context.Context) time.Time {
+		due := time.Now().Add(spread(what.Period))
 		err := p.check(ctx, what)
 		if ctx.Err() == nil {
 			countCheck(err)
 			p.record(owner, what, t, err)
 		}
-		return what.Period
-	})
+		return due
+	}}
+	first := time.Now()
+	if t.ready { // as after a restart of the manager, for all of them
+		first = first.Add(rand.N(what.Period))
+	}
+	p.checks.add(&t.job, first)
 }
 
 // record counts a result.

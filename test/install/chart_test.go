@@ -164,7 +164,7 @@ func TestValuesReachTheCommandLines(t *testing.T) {
 		"metrics":   manifests.Values{"secure": false},
 		"image":     manifests.Values{"repository": "registry.example/sg", "tag": "v1"},
 		"manager": manifests.Values{
-			"nodePortRange": "30000-30100", "externalRanges": []any{"192.0.2.0/24", "2001:db8::/32"}, "kubeAPIQPS": 50,
+			"nodePortRange": "30000-30100", "externalRanges": []any{"192.0.2.0/24", "2001:db8::/32"}, "healthCheckWorkers": 500, "kubeAPIQPS": 50,
 			"concurrency": 8, "pprofAddress": "127.0.0.1:6060", "extraArgs": []any{"--lease-namespace=other"},
 			"budgets": manifests.Values{"endpoints": 1, "backends": 2, "selectorValues": 3, "healthChecks": 4, "exposedServices": 5},
 		},
@@ -181,7 +181,7 @@ func TestValuesReachTheCommandLines(t *testing.T) {
 			"manager", "--leader-elect", "--metrics-bind-address=:8443", "--health-probe-bind-address=:8081", "--log-format=json", "--v=1",
 			"--metrics-secure=false", "--node-port-range=30000-30100", "--external-ranges=192.0.2.0/24,2001:db8::/32",
 			"--max-endpoints=1", "--max-backends=2", "--max-selector-values=3", "--max-health-checks=4", "--max-exposed-services=5",
-			"--kube-api-qps=50", "--concurrency=8", "--pprof-bind-address=127.0.0.1:6060", "--lease-namespace=other",
+			"--health-check-workers=500", "--kube-api-qps=50", "--concurrency=8", "--pprof-bind-address=127.0.0.1:6060", "--lease-namespace=other",
 		}},
 		{"DaemonSet", "servicegroup-agent", []string{
 			"agent", "--mode=all", "--metrics-bind-address=:10249", "--health-bind-address=:10256", "--log-format=json", "--v=1",

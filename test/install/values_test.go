@@ -54,6 +54,7 @@ var another = map[string]any{
 	"manager.budgets.selectorValues":          1,
 	"manager.budgets.healthChecks":            1,
 	"manager.budgets.exposedServices":         1,
+	"manager.healthCheckWorkers":              500,
 	"manager.kubeAPIQPS":                      50,
 	"manager.concurrency":                     8,
 	"manager.disruptionBudget.enabled":        false,

@@ -32,6 +32,8 @@ type outsideWorld struct {
 	dials map[string]int
 	// names are what DNS answers with; a name without addresses is an error of the server.
 	names map[string][]string
+	// asked are the names that somebody asked for.
+	asked map[string]bool
 	dns   net.PacketConn
 }
 
@@ -93,6 +95,13 @@ func (o *outsideWorld) name(name string, addresses ...string) {
 	o.names[name+"."] = addresses
 }
 
+// wasAsked says whether somebody asked DNS for a name.
+func (o *outsideWorld) wasAsked(name string) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.asked[name+"."]
+}
+
 // startDNS starts the DNS server for the whole suite.
 func (o *outsideWorld) startDNS() {
 	GinkgoHelper()
@@ -123,6 +132,10 @@ func (o *outsideWorld) answer(query dnsmessage.Message) *dnsmessage.Message {
 	out := &dnsmessage.Message{Header: dnsmessage.Header{ID: query.ID, Response: true, RecursionAvailable: true}, Questions: query.Questions}
 	o.mu.Lock()
 	addresses, known := o.names[strings.ToLower(question.Name.String())]
+	if o.asked == nil {
+		o.asked = map[string]bool{}
+	}
+	o.asked[strings.ToLower(question.Name.String())] = true
 	o.mu.Unlock()
 	switch {
 	case !known:
