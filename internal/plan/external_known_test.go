@@ -152,20 +152,24 @@ func TestCheckedPort(t *testing.T) {
 			{Port: 22},
 		},
 	}
-	served := plan.ServedOf(spec)
-	if port, ok := served.CheckedPort(&group); !ok || port != 443 {
+	served, err := plan.Resolve(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	checked := served.Groups[0]
+	if port, ok := served.CheckedPort(&checked); !ok || port != 443 {
 		t.Errorf("checks port %d, want 443", port)
 	}
 	if got := served.HealthChecks(); got != 2+100 {
 		t.Errorf("%d health checks, want 2 of addresses and at most 100 of a name", got)
 	}
 	group.External.HealthCheck.Port = 8443
-	if port, _ := served.CheckedPort(&group); port != 8443 {
+	if port, _ := served.CheckedPort(&checked); port != 8443 {
 		t.Errorf("checks port %d, want the 8443 it is told", port)
 	}
 	served.Ports = served.Ports[:2]
 	group.External.HealthCheck.Port = 0
-	if port, ok := served.CheckedPort(&group); ok {
+	if port, ok := served.CheckedPort(&checked); ok {
 		t.Errorf("checks port %d of another group or protocol", port)
 	}
 }
