@@ -127,7 +127,7 @@ progress() {
 		elif ((compiled < total)); then
 			printf '%d of %d packages compiled' "$compiled" "$total" >&2
 		else
-			printf '%d packages compiled, linking' "$total" >&2
+			printf 'linking' >&2
 		fi
 		printf ', %d s%s' "$SECONDS" "$end" >&2
 	done
