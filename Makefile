@@ -153,7 +153,7 @@ tools-test:
 LAB_PROGRAMS := nft iptables gcc
 .PHONY: packages packages-lab
 packages:
-	@hack/packages.sh $(LAB_PROGRAMS) git curl buildah crun $(if $(filter aarch64,$(shell uname -m)),qemu-x86_64-static,qemu-aarch64-static)
+	@hack/packages.sh $(LAB_PROGRAMS) git curl conntrack buildah crun $(if $(filter aarch64,$(shell uname -m)),qemu-x86_64-static,qemu-aarch64-static)
 packages-lab:
 	@hack/packages.sh $(LAB_PROGRAMS)
 

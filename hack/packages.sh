@@ -31,4 +31,4 @@ if ((EUID)) || ! command -v apt-get >/dev/null; then
 fi
 echo "installing ${packages[*]} ..."
 apt-get update -qq
-DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends "${packages[@]}" >/dev/null
+DEBIAN_FRONTEND=noninteractive apt-get install -qq "${packages[@]}" >/dev/null
