@@ -1,5 +1,4 @@
-# Targets are listed by `make help`. They need Go, make, and for what they say the Debian packages they
-# name.
+# Targets are listed by `make help`. They need Go and make; what the tests need besides is in hack/packages.sh.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -18,8 +17,8 @@ help: ## List the targets.
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: need-nft tools-demo build ## Show the main job: one VIP, two NodePorts, two unrelated groups of pods (KEEP=1 stays up).
-	@go build -o bin/demo ./hack/demo
+demo: tools-demo build ## Show the main job: one VIP, two NodePorts, two unrelated groups of pods (KEEP=1 stays up).
+	@CGO_ENABLED=0 go build -o bin/demo ./hack/demo
 	@bin/demo
 
 ##@ Install
@@ -55,7 +54,7 @@ image: ## Build and push the image for amd64 and arm64 (IMG=image, PLATFORMS=...
 ##@ Test
 
 .PHONY: test
-test: need-nft need-iptables need-gcc tools-test modules previous build bin/kustomize bin/helm ## Run all tests: unit, operator on a real API server, real packets.
+test: packages tools-test modules previous build bin/kustomize bin/helm ## Run all tests: unit, operator on a real API server, real packets.
 	@echo "running unit tests, the operator's tests on a real kube-apiserver, and the lab's own ..."
 	$(GO_TEST) $$(go list ./... | grep -v /test/)
 	@echo "running the tests in the lab, one package after the other: real packets, agents, stories ..."
@@ -64,21 +63,29 @@ test: need-nft need-iptables need-gcc tools-test modules previous build bin/kust
 	cd test/install && $(GO_TEST) -p 1 -timeout 20m ./...
 	@echo "all tests passed"
 
+.PHONY: test-bare test-bare-full
+test-bare: ## Run make demo on a machine with Debian's smallest system, Go, make and git (as root; clones the last commit).
+	@hack/packages.sh git debootstrap
+	@hack/bare.sh make demo
+test-bare-full: ## Run make test on such a machine.
+	@hack/packages.sh git debootstrap
+	@hack/bare.sh make test
+
 .PHONY: test-unit
 test-unit: ## Run the tests of the pure rooms only, in seconds.
 	$(GO_TEST) ./internal/plan/... ./internal/proxy/... ./internal/ruleset/...
 
 .PHONY: test-install
-test-install: need-nft tools-test modules previous build bin/kustomize ## Run the tests of what is installed: kustomize, Helm, admission policies, image, alerts.
+test-install: packages tools-test modules previous build bin/kustomize ## Run the tests of what is installed: kustomize, Helm, admission policies, image, alerts.
 	cd test/install && $(GO_TEST) -v -p 1 -timeout 20m ./...
 
 .PHONY: test-dataplane
-test-dataplane: need-nft need-iptables need-gcc tools-test build ## Run what docs/parity.md names: the agent and its tables with real packets, and the tables of units.
+test-dataplane: packages-lab tools-test build ## Run what docs/parity.md names: the agent and its tables with real packets, and the tables of units.
 	$(GO_TEST) ./internal/proxy/... ./internal/ruleset/... ./internal/nft/... ./internal/conntrack/... ./controllers/node/...
 	$(GO_TEST) -p 1 -timeout 20m ./test/dataplane ./test/agent ./test/peer
 
 .PHONY: test-stories
-test-stories: need-nft need-iptables need-gcc tools-test build ## Run the stories: what users do with Services, on a cluster in a box with real packets (RUN=S9 picks some).
+test-stories: packages-lab tools-test build ## Run the stories: what users do with Services, on a cluster in a box with real packets (RUN=S9 picks some).
 	$(GO_TEST) -v -timeout 20m -run '$(RUN)' ./test/stories
 
 .PHONY: test-soak
@@ -90,7 +97,7 @@ fuzz: ## Fuzz the decoder of what the kernel sends, for half a minute.
 	go test -run=FuzzVisitElements -fuzz=FuzzVisitElements -fuzztime=30s ./internal/nft
 
 .PHONY: bench
-bench: need-nft tools-bench build ## Measure the agent and kube-proxy side by side (BENCH=quick: a smoke run; BENCH_SIZES=1000,10000).
+bench: packages-lab tools-bench build ## Measure the agent and kube-proxy side by side (BENCH=quick: a smoke run; BENCH_SIZES=1000,10000).
 	@go build -o bin/bench ./test/bench
 	@bin/bench
 
@@ -142,6 +149,14 @@ tools-bench:
 tools-test:
 	@hack/build-k8s.sh etcd kube-apiserver kubectl kube-controller-manager kube-proxy coredns
 
+# What tests need of Debian, asked for before anything is built. The image is also run as another architecture's.
+LAB_PROGRAMS := nft iptables gcc
+.PHONY: packages packages-lab
+packages:
+	@hack/packages.sh $(LAB_PROGRAMS) git curl conntrack buildah crun $(if $(filter aarch64,$(shell uname -m)),qemu-x86_64-static,qemu-aarch64-static)
+packages-lab:
+	@hack/packages.sh $(LAB_PROGRAMS)
+
 .PHONY: previous
 previous: ## Build the release before this one into bin/previous, for the tests of upgrades.
 	@hack/build-previous.sh
@@ -174,11 +189,3 @@ bin/golangci-lint: hack/tools/lint/go.mod
 .PHONY: clean
 clean: ## Delete what was built.
 	rm -rf bin dist
-
-.PHONY: need-nft need-iptables need-gcc
-need-iptables:
-	@PATH=$$PATH:/usr/sbin:/sbin command -v iptables >/dev/null || { echo "iptables is missing: kube-proxy needs it where we are tested beside it; get it with: apt-get install iptables" >&2; exit 1; }
-need-nft:
-	@PATH=$$PATH:/usr/sbin:/sbin command -v nft >/dev/null || { echo "nft is missing: it lists what the agent programmed; get it with: apt-get install nftables" >&2; exit 1; }
-need-gcc:
-	@command -v gcc >/dev/null || { echo "gcc is missing: the race detector needs it; get it with: apt-get install gcc libc6-dev" >&2; exit 1; }

@@ -4,14 +4,14 @@
 #   CONTAINER_TOOL=buildah hack/push-image.sh IMAGE PLATFORM[,PLATFORM ...] [NAME=VALUE ...]
 #
 # The rest are arguments of the Dockerfile. Every file gets the time SOURCE_DATE_EPOCH, by default that of the
-# commit, so that a commit gives the same image wherever it is built.
+# commit, and the platforms are sorted, so that a commit gives the same image wherever it is built.
 set -euo pipefail
 if (($# < 2)); then
 	echo "usage: hack/push-image.sh IMAGE PLATFORM[,PLATFORM ...] [NAME=VALUE ...]" >&2
 	exit 2
 fi
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-image=$1 platforms=$2
+image=$1 platforms=$(tr , '\n' <<<"$2" | LC_ALL=C sort -u)
 shift 2
 epoch=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
 tool=${CONTAINER_TOOL:-buildah}
@@ -26,12 +26,15 @@ buildah)
 	unset SOURCE_DATE_EPOCH
 	list=$("$tool" manifest create "localhost/push-image:$$")
 	trap '"$tool" manifest rm "$list" >/dev/null' EXIT
-	"$tool" build --platform="$platforms" --manifest="localhost/push-image:$$" --identity-label=false --timestamp="$epoch" \
-		--build-arg=BUILDPLATFORM="linux/$(go env GOHOSTARCH)" "${@/#/--build-arg=}" .
+	# Asked for several platforms at once, it lists them in the order in which they happened to be finished.
+	for platform in $platforms; do
+		"$tool" build --platform="$platform" --manifest="localhost/push-image:$$" --identity-label=false --timestamp="$epoch" \
+			--build-arg=BUILDPLATFORM="linux/$(go env GOHOSTARCH)" "${@/#/--build-arg=}" .
+	done
 	"$tool" manifest push --all --format=oci "$list" "docker://$image"
 	;;
 docker)
-	SOURCE_DATE_EPOCH=$epoch "$tool" buildx build --platform="$platforms" "${@/#/--build-arg=}" \
+	SOURCE_DATE_EPOCH=$epoch "$tool" buildx build --platform="${platforms//$'\n'/,}" "${@/#/--build-arg=}" \
 		--output=type=registry,rewrite-timestamp=true --tag="$image" .
 	;;
 *)

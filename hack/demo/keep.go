@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 
@@ -54,4 +55,19 @@ func (d *demo) writeShellSetup() (string, error) {
 		return "", fmt.Errorf("writing the setup of a shell: %w", err)
 	}
 	return file, nil
+}
+
+// missingTools says in one sentence which programs for looking around are missing; the demo itself needs none of
+// them.
+func missingTools() string {
+	var tools, packages []string
+	for _, tool := range []struct{ name, debianPackage string }{{"nft", "nftables"}, {"ip", "iproute2"}, {"curl", "curl"}} {
+		if _, err := exec.LookPath(tool.name); err != nil {
+			tools, packages = append(tools, tool.name), append(packages, tool.debianPackage)
+		}
+	}
+	if len(tools) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("To look around with KEEP=1, get what is missing here (%s): apt-get install %s\n", strings.Join(tools, ", "), strings.Join(packages, " "))
 }

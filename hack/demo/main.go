@@ -27,6 +27,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "demo:", err)
 	default:
 		show.verdict(err)
+		fmt.Fprint(show.out, missingTools())
 		if os.Getenv("KEEP") == "1" {
 			show.keep(ctx)
 		}

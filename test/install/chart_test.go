@@ -202,6 +202,23 @@ func TestValuesReachTheCommandLines(t *testing.T) {
 	}
 }
 
+// TestNotesNameTheImage: what is installed is the image, of whichever version the chart is.
+func TestNotesNameTheImage(t *testing.T) {
+	digest := "sha256:" + strings.Repeat("0", 64)
+	for want, values := range map[string]manifests.Values{
+		"v1.2.3": {"image": manifests.Values{"tag": "v1.2.3"}},
+		digest:   {"image": manifests.Values{"tag": "v1.2.3", "digest": digest}},
+	} {
+		notes, err := manifests.HelmNotes(values)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if begin := "ServiceGroup " + want + " is installed in " + manifests.Namespace; !strings.HasPrefix(notes, begin) {
+			t.Errorf("the notes begin %.100q, want %q", notes, begin)
+		}
+	}
+}
+
 // TestExternalRangesCanBeChecked: what the manager may serve it may also reach, and look up; and nothing
 // but the API server where there are none.
 func TestExternalRangesCanBeChecked(t *testing.T) {

@@ -46,7 +46,7 @@ var theIndex = sync.OnceValues(func() (*image.Index, error) {
 	if err != nil {
 		return nil, err
 	}
-	return builder.Push(context.Background(), "first", imageVersion, epoch)
+	return builder.Push(context.Background(), image.Release{Tag: "first", Version: imageVersion, Epoch: epoch})
 })
 
 // requireImages skips the test, saying why, where no image can be built or run, for this machine or another; in CI
@@ -64,8 +64,8 @@ func requireImages(t *testing.T) {
 	}
 }
 
-// TestImage runs make image twice: it pushes an image for each of both architectures, with one static binary
-// that runs and nothing else, as nobody, and the same each time.
+// TestImage runs make image: it pushes an image for each of both architectures, with one static binary
+// that runs and nothing else, as nobody, and the same each time, whichever platform is named or finished first.
 func TestImage(t *testing.T) {
 	requireImages(t)
 	pushed, err := theIndex()
@@ -91,12 +91,19 @@ func TestImage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := builder.Push(t.Context(), "again", imageVersion, epoch)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if again.Digest != pushed.Digest {
-		t.Errorf("the image is %s, and built again %s", pushed.Digest, again.Digest)
+	for name, again := range map[string]image.Release{
+		"again":         {},
+		"backwards":     {Backwards: true},
+		"another-order": {Platforms: "linux/arm64,linux/amd64"},
+	} {
+		again.Tag, again.Version, again.Epoch = name, imageVersion, epoch
+		built, err := builder.Push(t.Context(), again)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if built.Digest != pushed.Digest {
+			t.Errorf("the image is %s, and built %s %s", pushed.Digest, name, built.Digest)
+		}
 	}
 }
 

@@ -84,6 +84,7 @@ runroot = "` + filepath.Join(dir, "run") + `"
 volumes = ["` + strings.Join(mounts, `", "`) + `"]
 `,
 		"tmp/keep": "",
+		backwards:  lastFirst,
 	} {
 		path := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -92,6 +93,9 @@ volumes = ["` + strings.Join(mounts, `", "`) + `"]
 		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
 			return nil, fmt.Errorf("preparing buildah: %w", err)
 		}
+	}
+	if err := os.Chmod(filepath.Join(dir, backwards), 0o755); err != nil {
+		return nil, fmt.Errorf("preparing buildah: %w", err)
 	}
 	b.environment = append(os.Environ(),
 		"HOME="+dir, "TMPDIR="+filepath.Join(dir, "tmp"), // which has cache mounts, too
@@ -102,6 +106,26 @@ volumes = ["` + strings.Join(mounts, `", "`) + `"]
 	)
 	return b, b.standIn()
 }
+
+// backwards is where a buildah is that builds as [lastFirst] does.
+const backwards = "backwards/buildah"
+
+// lastFirst has buildah build one platform after the other where it is asked for several, from the last to the first.
+// It adds them to the index in the order in which they are finished.
+const lastFirst = `#!/bin/bash
+set -e
+rest=()
+for arg; do
+	case $arg in
+	--platform=*) IFS=, read -ra platforms <<<"${arg#*=}" ;;
+	*) rest+=("$arg") ;;
+	esac
+done
+for ((i = ${#platforms[@]} - 1; i >= 0; i--)); do
+	buildah "${rest[0]}" --platform="${platforms[i]}" "${rest[@]:1}"
+done
+if ((${#platforms[@]} == 0)); then exec buildah "$@"; fi
+`
 
 // The compiler's image has the machine's folders where these say.
 const (
@@ -165,11 +189,32 @@ func (b *Builder) mounts() ([]string, error) {
 	return mounts, nil
 }
 
-// Push runs make image with a version and the time that every file gets, and reads back what the registry has.
-func (b *Builder) Push(ctx context.Context, tag, version string, epoch time.Time) (*Index, error) {
-	name := b.registry.Listener.Addr().String() + "/servicegroup:" + tag
-	if _, err := b.run(ctx, "env", fmt.Sprintf("SOURCE_DATE_EPOCH=%d", epoch.Unix()),
-		"make", "-C", b.repository, "image", "IMG="+name, "VERSION="+version); err != nil {
+// Release is what make image is asked for.
+type Release struct {
+	Tag, Version string
+	// Epoch is the time that every file gets.
+	Epoch time.Time
+	// Platforms are make's own if empty.
+	Platforms string
+	// Backwards has buildah finish the last of the platforms of one build first. It builds them at the same time, and
+	// which is finished first is luck otherwise.
+	Backwards bool
+}
+
+// Push runs make image and reads back what the registry has.
+func (b *Builder) Push(ctx context.Context, release Release) (*Index, error) {
+	name := b.registry.Listener.Addr().String() + "/servicegroup:" + release.Tag
+	args := []string{
+		fmt.Sprintf("SOURCE_DATE_EPOCH=%d", release.Epoch.Unix()),
+		"make", "-C", b.repository, "image", "IMG=" + name, "VERSION=" + release.Version,
+	}
+	if release.Platforms != "" {
+		args = append(args, "PLATFORMS="+release.Platforms)
+	}
+	if release.Backwards {
+		args = append(args, "CONTAINER_TOOL="+filepath.Join(b.dir, backwards))
+	}
+	if _, err := b.run(ctx, "env", args...); err != nil {
 		return nil, err
 	}
 	dir, err := os.MkdirTemp(b.dir, "image-")

@@ -74,6 +74,15 @@ func HelmTests(values Values) ([]*unstructured.Unstructured, error) {
 	return out, nil
 }
 
+// HelmNotes returns what Helm says at the end of an installation.
+func HelmNotes(values Values) (string, error) {
+	release, err := render(Namespace, values)
+	if err != nil {
+		return "", err
+	}
+	return release.Info.Notes, nil
+}
+
 func render(namespace string, values Values) (*releasev1.Release, error) {
 	loaded, err := Chart()
 	if err != nil {
