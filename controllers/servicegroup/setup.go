@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/client-go/tools/events"
+	"k8s.io/client-go/util/workqueue"
 	endpointsliceutil "k8s.io/endpointslice/util"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
@@ -18,9 +19,11 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/servicegroup-dev/servicegroup/api/v1alpha1"
+	"github.com/servicegroup-dev/servicegroup/internal/fairqueue"
 	"github.com/servicegroup-dev/servicegroup/internal/plan"
 	"github.com/servicegroup-dev/servicegroup/internal/probe"
 )
@@ -144,7 +147,7 @@ func Setup(ctx context.Context, mgr manager.Manager, options Options) error {
 		WatchesRawSource(source.Kind(cache, &corev1.Pod{}, podHandler(r.index))).
 		WatchesRawSource(source.Kind(cache, &corev1.Node{}, nodeHandler(mgr.GetClient(), r.index))).
 		WatchesRawSource(probeSource(r.prober)).
-		WithOptions(controller.Options{MaxConcurrentReconciles: options.Concurrency})
+		WithOptions(controller.Options{MaxConcurrentReconciles: options.Concurrency, NewQueue: newQueue(options.Concurrency)})
 	if r.agents != nil {
 		b = b.WatchesRawSource(source.Kind(cache, &coordinationv1.Lease{}, r.agents.leaseHandler()))
 	}
@@ -159,6 +162,13 @@ func Setup(ctx context.Context, mgr manager.Manager, options Options) error {
 		}
 		return nil
 	}))
+}
+
+// newQueue makes the queue in which namespaces take turns.
+func newQueue(workers int) func(string, workqueue.TypedRateLimiter[reconcile.Request]) queue {
+	return func(name string, limiter workqueue.TypedRateLimiter[reconcile.Request]) queue {
+		return fairqueue.New(fairqueue.Options{Name: name, Workers: workers, RateLimiter: limiter})
+	}
 }
 
 func newReconciler(mgr manager.Manager, pods podLister, recorder events.EventRecorder, options Options) *Reconciler {
