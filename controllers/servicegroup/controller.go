@@ -19,6 +19,7 @@ import (
 	"github.com/servicegroup-dev/servicegroup/api/v1alpha1"
 	"github.com/servicegroup-dev/servicegroup/internal/plan"
 	"github.com/servicegroup-dev/servicegroup/internal/probe"
+	"github.com/servicegroup-dev/servicegroup/internal/writelimit"
 )
 
 // conflictWait is how long to let the caches catch up after a write lost a race. It is no error:
@@ -28,6 +29,7 @@ const conflictWait = 100 * time.Millisecond
 // Reconciler brings the objects of one ServiceGroup in line with its spec and its pods.
 type Reconciler struct {
 	client  client.Client
+	writes  *writelimit.Limits
 	live    client.Reader
 	pods    podLister
 	events  events.EventRecorder
@@ -61,8 +63,15 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	if !sg.DeletionTimestamp.IsZero() {
 		return reconcile.Result{}, nil // the garbage collector is at work
 	}
-	result, err := r.reconcile(ctx, sg)
+	result, err := reconcile.Result{}, r.writes.Check(req.Namespace)
+	if err == nil {
+		result, err = r.reconcile(ctx, sg)
+	}
+	var exhausted *writelimit.Exhausted
 	switch {
+	case errors.As(err, &exhausted): // what was written stands, and the rest follows from it
+		log.FromContext(ctx).V(1).Info("The namespace writes more than its share", "cause", exhausted.Error())
+		return reconcile.Result{RequeueAfter: exhausted.RetryAfter}, nil
 	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 		return reconcile.Result{}, nil
 	case errors.Is(err, errReleasing):

@@ -26,6 +26,7 @@ import (
 	"github.com/servicegroup-dev/servicegroup/internal/fairqueue"
 	"github.com/servicegroup-dev/servicegroup/internal/plan"
 	"github.com/servicegroup-dev/servicegroup/internal/probe"
+	"github.com/servicegroup-dev/servicegroup/internal/writelimit"
 )
 
 // controllerName names the controller in logs, metrics and events.
@@ -47,6 +48,13 @@ const controllerName = "servicegroup"
 
 // startUp is how long the first lists and what they cause take, about.
 const startUp = 10 * time.Second
+
+// minWriteBurst is more than the writes of which a reconciliation keeps no trace when a later one fails:
+// tries of NodePorts, the steps of an adoption.
+const minWriteBurst = 2 * maxNodePortTries
+
+// maxWriteQPS is more than any API server takes.
+const maxWriteQPS = 1_000_000
 
 // Options tune the controller. The zero value is good for a cluster of any usual size.
 type Options struct {
@@ -77,6 +85,13 @@ type Options struct {
 	ExternalRanges []netip.Prefix
 	// Probe tunes how those are watched.
 	Probe probe.Options
+	// NamespaceWriteQPS is how many writes a second the ServiceGroups of one namespace may cause, and
+	// NamespaceWriteBurst how many at once. Default 100 and 2000.
+	NamespaceWriteQPS   float64
+	NamespaceWriteBurst int
+	// EndpointUpdatesBatchPeriod is how long changes of pods are gathered before the EndpointSlices are
+	// written. Default 0: they are written at once.
+	EndpointUpdatesBatchPeriod time.Duration
 	// Clock is for tests. Default: the real one.
 	Clock clock.PassiveClock
 }
@@ -100,6 +115,12 @@ func (o Options) withDefaults() Options {
 	if o.AdoptionGrace == 0 {
 		o.AdoptionGrace = 30 * time.Second
 	}
+	if o.NamespaceWriteQPS == 0 {
+		o.NamespaceWriteQPS = 100
+	}
+	if o.NamespaceWriteBurst == 0 {
+		o.NamespaceWriteBurst = 2000
+	}
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}
 	}
@@ -117,6 +138,12 @@ func (o Options) Validate() error {
 		return fmt.Errorf("retry from %s to %s: must not be negative", o.RetryMin, o.RetryMax)
 	case o.RetryMax != 0 && o.RetryMax < o.RetryMin:
 		return fmt.Errorf("retry from %s to %s: the first must not exceed the second", o.RetryMin, o.RetryMax)
+	case !(o.NamespaceWriteQPS >= 0 && o.NamespaceWriteQPS <= maxWriteQPS):
+		return fmt.Errorf("writes per second and namespace %v: must be between 0 and %d; 0 is the default", o.NamespaceWriteQPS, maxWriteQPS)
+	case o.NamespaceWriteBurst != 0 && o.NamespaceWriteBurst < minWriteBurst:
+		return fmt.Errorf("writes at once per namespace %d: must be at least %d, since one change may take several in a row; 0 is the default", o.NamespaceWriteBurst, minWriteBurst)
+	case o.EndpointUpdatesBatchPeriod < 0:
+		return fmt.Errorf("batch period of endpoint updates %s: must not be negative; 0 writes them at once", o.EndpointUpdatesBatchPeriod)
 	}
 	return nil
 }
@@ -144,7 +171,7 @@ func Setup(ctx context.Context, mgr manager.Manager, options Options) error {
 		For(&v1alpha1.ServiceGroup{}, builder.WithPredicates(predicate.Or(predicate.GenerationChangedPredicate{}, adoptionChanged(), statusEdited(r.memory)))).
 		WatchesRawSource(source.Kind(cache, &corev1.Service{}, serviceHandler(r.memory))).
 		WatchesRawSource(source.Kind(cache, &discoveryv1.EndpointSlice{}, sliceHandler(r.tracker, r.memory))).
-		WatchesRawSource(source.Kind(cache, &corev1.Pod{}, podHandler(r.index))).
+		WatchesRawSource(source.Kind(cache, &corev1.Pod{}, podHandler(r.index, options.EndpointUpdatesBatchPeriod))).
 		WatchesRawSource(source.Kind(cache, &corev1.Node{}, nodeHandler(mgr.GetClient(), r.index))).
 		WatchesRawSource(probeSource(r.prober)).
 		WithOptions(controller.Options{MaxConcurrentReconciles: options.Concurrency, NewQueue: newQueue(options.Concurrency)})
@@ -172,8 +199,10 @@ func newQueue(workers int) func(string, workqueue.TypedRateLimiter[reconcile.Req
 }
 
 func newReconciler(mgr manager.Manager, pods podLister, recorder events.EventRecorder, options Options) *Reconciler {
+	writes := writelimit.New(options.NamespaceWriteQPS, options.NamespaceWriteBurst, options.Clock.Now)
 	r := &Reconciler{
-		client:  mgr.GetClient(),
+		client:  writelimit.Wrap(mgr.GetClient(), writes),
+		writes:  writes,
 		live:    mgr.GetAPIReader(),
 		pods:    pods,
 		events:  recorder,

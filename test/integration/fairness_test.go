@@ -20,7 +20,9 @@ func neighbour() (name string, create func()) {
 	GinkgoHelper()
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "neighbour-"}}
 	Expect(k8s.Create(ctx, ns)).To(Succeed())
-	DeferCleanup(func() { Expect(k8s.DeleteAllOf(ctx, &v1alpha1.ServiceGroup{}, client.InNamespace(ns.Name))).To(Succeed()) })
+	DeferCleanup(func() {
+		Expect(k8s.DeleteAllOf(ctx, &v1alpha1.ServiceGroup{}, client.InNamespace(ns.Name))).To(Succeed())
+	})
 	sg := parse("quiet", `{groups: [{name: web, selector: {matchLabels: {app: web}}}], ports: [{port: 80}]}`)
 	sg.Namespace = ns.Name
 	return ns.Name, func() { Expect(k8s.Create(ctx, sg)).To(Succeed()) }
@@ -78,3 +80,35 @@ func createNumbered(i int) {
 	GinkgoHelper()
 	create(numbered("busy", i), `{groups: [{name: web, selector: {matchLabels: {app: web}}}], ports: [{port: 80}]}`)
 }
+
+var _ = Describe("The writes of a namespace", func() {
+	It("are its own budget, and what is over follows", func() {
+		const burst = 25
+		restartWith(func(o *servicegroup.Options) { o.NamespaceWriteQPS, o.NamespaceWriteBurst = 0.001, burst })
+		quiet, createQuiet := neighbour()
+		writes.reset()
+		sum := func(of string) (n int) {
+			for _, each := range writes.in(of) {
+				n += each
+			}
+			return n
+		}
+		spec := "ports: [{port: 80}]\nexposeGroups: true\ngroups:\n"
+		for i := range 15 {
+			spec += numbered("- {name: g", i) + ", selector: {matchLabels: {app: web}}}\n"
+		}
+		fanOut := create("fan-out", spec)
+		runPod(podSpec{name: "pod", labels: map[string]string{"app": "web"}})
+		Eventually(func() int { return sum(namespace) }).Should(Equal(burst))
+		createQuiet()
+		Eventually(func() map[string]int { return writes.in(quiet) }).Should(Equal(map[string]int{
+			"services": 1, "endpointslices": 1, "servicegroups/status": 1,
+		}))
+		Expect(sum(namespace)).To(Equal(burst))
+
+		stopManager()
+		startManager(managerConfig)
+		Eventually(ready(fanOut)).Should(HavePrefix("True"))
+		Expect(writes.in(namespace)).To(HaveKeyWithValue("services", 16), "a Service was written twice")
+	})
+})
