@@ -120,9 +120,7 @@ func (r *Reconciler) reconcile(ctx context.Context, sg *v1alpha1.ServiceGroup) (
 	if err != nil {
 		return reconcile.Result{}, err
 	}
-	if outcome.Programming != nil && len(outcome.Programming.Behind) > 0 {
-		wait = sooner(wait, lookAgain)
-	}
+	wait = sooner(wait, r.lookAgain(client.ObjectKeyFromObject(sg)))
 	left, err := r.cleanUpAdoption(ctx, sg, state.service)
 	return reconcile.Result{
 		RequeueAfter: sooner(sooner(state.retryAfter, exposed.retryAfter), sooner(wait, left)),

@@ -171,7 +171,11 @@ func (r *Reconciler) writeSlices(ctx context.Context, changes plan.Slices) error
 		r.tracker.Update(slice)
 	}
 	for _, slice := range changes.Delete {
+		undo := r.removing(slice)
 		err := r.client.Delete(ctx, slice, client.Preconditions{UID: &slice.UID})
+		if err != nil {
+			undo()
+		}
 		if client.IgnoreNotFound(err) != nil {
 			return fmt.Errorf("deleting EndpointSlice %s: %w", slice.Name, err)
 		}

@@ -176,7 +176,9 @@ func Setup(ctx context.Context, mgr manager.Manager, options Options) error {
 		WatchesRawSource(probeSource(r.prober)).
 		WithOptions(controller.Options{MaxConcurrentReconciles: options.Concurrency, NewQueue: newQueue(options.Concurrency)})
 	if r.agents != nil {
-		b = b.WatchesRawSource(source.Kind(cache, &coordinationv1.Lease{}, r.agents.leaseHandler()))
+		b = b.WatchesRawSource(source.Kind(cache, &coordinationv1.Lease{}, r.agents.leaseHandler())).
+			WatchesRawSource(source.Kind(cache, &discoveryv1.EndpointSlice{}, r.agents.removalHandler())).
+			WatchesRawSource(r.agents.expirySource())
 	}
 	if err := b.Complete(r); err != nil {
 		return fmt.Errorf("building the controller: %w", err)
