@@ -45,6 +45,7 @@ func newManagerCommand(c *common) *cobra.Command {
 				return err
 			}
 			config.QPS, config.Burst = qps, int(2*qps)
+			shareWrites(&options, qps)
 			if err := watched.servePprof(cmd.Context()); err != nil {
 				return err
 			}
@@ -71,6 +72,9 @@ func newManagerCommand(c *common) *cobra.Command {
 	flags.IntVar(&options.Concurrency, "concurrency", 0, "ServiceGroups reconciled at once; 0 is the default")
 	flags.IntVar(&options.Probe.CheckWorkers, "health-check-workers", 0, "health checks of addresses outside the cluster under way at once; 0 is the default")
 	flags.Float32Var(&qps, "kube-api-qps", 200, "requests a second to the API server, with bursts of twice as many")
+	flags.Float64Var(&options.NamespaceWriteQPS, "namespace-write-qps", 0, "writes a second to the API server for the ServiceGroups of one namespace; default: half of --kube-api-qps")
+	flags.IntVar(&options.NamespaceWriteBurst, "namespace-write-burst", 0, "writes for the ServiceGroups of one namespace at once; default: ten times --kube-api-qps")
+	flags.DurationVar(&options.EndpointUpdatesBatchPeriod, "endpoint-updates-batch-period", 0, "how long changes of pods are gathered before EndpointSlices are written, such as 500ms: fewer writes, later endpoints. Default: written at once")
 	return cmd
 }
 
@@ -81,6 +85,21 @@ func addBudgetFlags(flags *pflag.FlagSet, budgets *plan.Budgets) {
 	flags.IntVar(&budgets.SelectorValues, "max-selector-values", budgets.SelectorValues, "values in the selectors of one ServiceGroup")
 	flags.IntVar(&budgets.HealthChecks, "max-health-checks", budgets.HealthChecks, "external addresses of one ServiceGroup whose health is checked")
 	flags.IntVar(&budgets.ExposedServices, "max-exposed-services", budgets.ExposedServices, "Services of groups of one ServiceGroup with exposeGroups")
+}
+
+// shareWrites gives each namespace half of the requests that there are, unless told otherwise: one that
+// writes without end leaves as much to the others. What comes at once and ends within seconds is let
+// through, since namespaces take turns anyway.
+func shareWrites(options *servicegroup.Options, qps float32) {
+	if qps <= 0 {
+		return // the client has no limit of its own
+	}
+	if options.NamespaceWriteQPS == 0 {
+		options.NamespaceWriteQPS = float64(qps) / 2
+	}
+	if options.NamespaceWriteBurst == 0 {
+		options.NamespaceWriteBurst = max(int(10*qps), 100)
+	}
 }
 
 func runManager(ctx context.Context, config *rest.Config, options servicegroup.Options, managerOptions ctrl.Options) error {

@@ -215,10 +215,7 @@ func reportOf(lease *coordinationv1.Lease, now time.Time) (describe.Report, bool
 	}
 	return describe.Report{
 		Node: node, Stale: now.After(lease.Spec.RenewTime.Add(time.Duration(*lease.Spec.LeaseDurationSeconds) * time.Second)),
-		Programmed: plan.Revisions{
-			Services:       lease.Annotations[v1alpha1.AnnotationServices],
-			EndpointSlices: lease.Annotations[v1alpha1.AnnotationEndpointSlices],
-		},
+		Programmed: plan.ReportedRevisions(lease.Annotations),
 	}, true
 }
 

@@ -42,6 +42,7 @@ func newInformer[T any, P message[T]](client rest.Interface, resource string, tw
 		}
 		return list, nil
 	}
+	announceLists[T, P](source)
 	return cache.NewSharedIndexInformer(source, P(new(T)), 0, cache.Indexers{})
 }
 

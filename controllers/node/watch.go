@@ -199,7 +199,7 @@ func (w *watcher) markService(obj any) {
 	}
 	w.note(func(c *changes) {
 		c.seen.services = newest(c.seen.services, service.ResourceVersion)
-		if w.ours(service.Labels) {
+		if service.Name != "" && w.ours(service.Labels) { // see announceLists
 			c.services[nameOf(service)] = struct{}{}
 		}
 	})
@@ -212,7 +212,7 @@ func (w *watcher) markSlice(obj any) {
 	}
 	w.note(func(c *changes) {
 		c.seen.slices = newest(c.seen.slices, slice.ResourceVersion)
-		if w.ours(slice.Labels) {
+		if slice.Name != "" && w.ours(slice.Labels) {
 			c.services[serviceOf(slice)] = struct{}{}
 		}
 	})

@@ -1,7 +1,7 @@
 package servicegroup
 
 import (
-	"context"
+	"maps"
 	"sync"
 	"time"
 
@@ -13,9 +13,6 @@ import (
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/event"
-	"sigs.k8s.io/controller-runtime/pkg/handler"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/servicegroup-dev/servicegroup/api/v1alpha1"
 	"github.com/servicegroup-dev/servicegroup/internal/plan"
@@ -24,12 +21,13 @@ import (
 const (
 	// lateAfter is how long agents may take before the condition names those that are behind.
 	lateAfter = 15 * time.Second
-	// lookAgain is how soon a ServiceGroup that is not programmed is looked at again when no agent
-	// reports anything: one may have stopped reporting, and then does not count.
-	lookAgain = 10 * time.Second
-	// gather is how long reports are gathered before the ServiceGroups that wait for them are looked
-	// at, since on a big cluster they come in by the thousand.
-	gather = 100 * time.Millisecond
+	// lookAgainMax bounds how old the names in that condition may be. They are looked at again when as much time
+	// has passed again.
+	lookAgainMax = 5 * time.Minute
+	// longestLease bounds how long an agent counts that does not renew its Lease, whatever that says.
+	longestLease = 10 * time.Minute
+	// expiryCheck is how often agents are looked for that have stopped reporting.
+	expiryCheck = 5 * time.Second
 )
 
 // LeaseCache are the cache options for the agents' Leases in a namespace, to be added to CacheOptions
@@ -41,16 +39,31 @@ func LeaseCache(namespace string) cache.ByObject {
 	}
 }
 
-// agents knows what every agent has programmed, and which ServiceGroups wait for them.
+// agents knows what every agent has programmed, and which ServiceGroups wait for them. A report costs
+// O(log n) and wakes the ServiceGroups for which it was the last that they waited for.
 type agents struct {
 	clock clock.PassiveClock
 
 	mu      sync.Mutex
-	reports map[string]agentReport // by node
-	waiting map[types.NamespacedName]waitingGroup
+	reports map[string]*agentReport // by node
+	// expiry has the reports by when they end.
+	expiry *ordered[*agentReport]
+	// kinds are Services and EndpointSlices: their resource versions do not compare.
+	kinds    []*kindProgress
+	waiting  map[types.NamespacedName]*waitingGroup
+	removals map[types.NamespacedName]*removals
+}
+
+// kindProgress compares what agents have programmed of a kind with what ServiceGroups wait for.
+type kindProgress struct {
+	of func(*plan.Revisions) *string
+	// agents has the one that is furthest behind first, waits what is reached next.
+	agents *ordered[*agentReport]
+	waits  *ordered[*waitingGroup]
 }
 
 type agentReport struct {
+	node       string
 	programmed plan.Revisions
 	validUntil time.Time
 }
@@ -58,39 +71,159 @@ type agentReport struct {
 // waitingGroup is what has to be programmed of a ServiceGroup. It is taken down once for each
 // generation: with pods coming and going all the time, a target that moved might never be reached.
 type waitingGroup struct {
+	key        types.NamespacedName
 	generation int64
 	want       plan.Revisions
-	since      time.Time
+	// removing are the EndpointSlices that were deleted, until the event of that says at which revision.
+	removing map[types.UID]bool
+	since    time.Time
 	// done says that every agent had it. It is known until status says so.
 	done bool
 }
 
-func newAgents(clock clock.PassiveClock) *agents {
-	return &agents{clock: clock, reports: map[string]agentReport{}, waiting: map[types.NamespacedName]waitingGroup{}}
+// removals are the deletions of a ServiceGroup's EndpointSlices.
+type removals struct {
+	pending map[types.UID]bool
+	// newest is the revision of the newest that is known.
+	newest string
 }
 
-// set takes note of an agent's Lease.
-func (a *agents) set(lease *coordinationv1.Lease) {
+func newAgents(clock clock.PassiveClock) *agents {
+	a := &agents{
+		clock:    clock,
+		reports:  map[string]*agentReport{},
+		expiry:   newOrdered(func(a, b *agentReport) bool { return a.validUntil.Before(b.validUntil) }),
+		waiting:  map[types.NamespacedName]*waitingGroup{},
+		removals: map[types.NamespacedName]*removals{},
+	}
+	for _, of := range []func(*plan.Revisions) *string{
+		func(r *plan.Revisions) *string { return &r.Services },
+		func(r *plan.Revisions) *string { return &r.EndpointSlices },
+	} {
+		a.kinds = append(a.kinds, &kindProgress{
+			of:     of,
+			agents: newOrdered(func(a, b *agentReport) bool { return plan.OlderRevision(*of(&a.programmed), *of(&b.programmed)) }),
+			waits:  newOrdered(func(a, b *waitingGroup) bool { return plan.OlderRevision(*of(&a.want), *of(&b.want)) }),
+		})
+	}
+	return a
+}
+
+// set takes note of an agent's Lease and returns the ServiceGroups to wake. An edited one makes its
+// agent count for a while, or be behind, until the agent writes it again.
+func (a *agents) set(lease *coordinationv1.Lease) []types.NamespacedName {
 	node, ok := plan.NodeOfLease(lease.Name)
 	if !ok || lease.Spec.RenewTime == nil || lease.Spec.LeaseDurationSeconds == nil {
-		return
+		return nil
 	}
+	renewed, now := lease.Spec.RenewTime.Time, a.clock.Now()
+	if renewed.After(now) {
+		renewed = now
+	}
+	valid := min(time.Duration(*lease.Spec.LeaseDurationSeconds)*time.Second, longestLease)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.reports[node] = agentReport{
-		programmed: plan.Revisions{
-			Services:       lease.Annotations[v1alpha1.AnnotationServices],
-			EndpointSlices: lease.Annotations[v1alpha1.AnnotationEndpointSlices],
-		},
-		validUntil: lease.Spec.RenewTime.Add(time.Duration(*lease.Spec.LeaseDurationSeconds) * time.Second),
+	first := len(a.reports) == 0
+	report := a.reports[node]
+	if report == nil {
+		report = &agentReport{node: node}
+		a.reports[node] = report
+	}
+	report.programmed, report.validUntil = plan.ReportedRevisions(lease.Annotations), renewed.Add(valid)
+	a.expiry.put(report)
+	for _, kind := range a.kinds {
+		kind.agents.put(report)
+	}
+	if first {
+		return a.all() // there was nobody to wait for
+	}
+	return a.reached()
+}
+
+func (a *agents) delete(lease *coordinationv1.Lease) []types.NamespacedName {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	node, _ := plan.NodeOfLease(lease.Name)
+	if report := a.reports[node]; report != nil {
+		a.drop(report)
+	}
+	return a.reached()
+}
+
+// expire drops the agents that have stopped reporting, and returns the ServiceGroups to wake.
+func (a *agents) expire() []types.NamespacedName {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for {
+		next, found := a.expiry.first()
+		if !found || !a.clock.Now().After(next.validUntil) {
+			return a.reached()
+		}
+		a.drop(next)
 	}
 }
 
-func (a *agents) delete(lease *coordinationv1.Lease) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if node, ok := plan.NodeOfLease(lease.Name); ok {
-		delete(a.reports, node)
+func (a *agents) drop(report *agentReport) {
+	delete(a.reports, report.node)
+	a.expiry.remove(report)
+	for _, kind := range a.kinds {
+		kind.agents.remove(report)
+	}
+}
+
+// all are the ServiceGroups that wait.
+func (a *agents) all() []types.NamespacedName {
+	var out []types.NamespacedName
+	for key, wait := range a.waiting {
+		if !wait.done {
+			out = append(out, key)
+		}
+	}
+	return out
+}
+
+// reached returns the ServiceGroups for which no agent is left that they wait for.
+func (a *agents) reached() (out []types.NamespacedName) {
+	for _, kind := range a.kinds {
+		for {
+			next, found := kind.waits.first()
+			if !found || !kind.has(next) {
+				break
+			}
+			kind.waits.remove(next)
+			if !a.waits(next) {
+				out = append(out, next.key)
+			}
+		}
+	}
+	return out
+}
+
+// has reports whether every agent has of a kind what a ServiceGroup waits for.
+func (k *kindProgress) has(wait *waitingGroup) bool {
+	last, found := k.agents.first()
+	return !found || !plan.OlderRevision(*k.of(&last.programmed), *k.of(&wait.want))
+}
+
+// waits reports whether a ServiceGroup still waits for anything.
+func (a *agents) waits(wait *waitingGroup) bool {
+	for _, kind := range a.kinds {
+		if _, found := kind.waits.at[wait]; found {
+			return true
+		}
+	}
+	return len(wait.removing) > 0
+}
+
+// arm makes a ServiceGroup be woken when there is nothing left that it waits for.
+func (a *agents) arm(wait *waitingGroup) {
+	for _, kind := range a.kinds {
+		kind.waits.remove(wait)
+	}
+	for _, kind := range a.kinds {
+		if !wait.done && !kind.has(wait) {
+			kind.waits.put(wait)
+		}
 	}
 }
 
@@ -100,16 +233,19 @@ func (a *agents) programming(sg *v1alpha1.ServiceGroup, service *corev1.Service,
 	key, now := client.ObjectKeyFromObject(sg), a.clock.Now()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	wait, found := a.waiting[key]
-	found = found && wait.generation == sg.Generation
-	if plan.IsProgrammed(sg) && (!found || wait.done) { // else it is not we who wrote that
-		delete(a.waiting, key)
+	wait := a.waiting[key]
+	if wait != nil && wait.generation != sg.Generation {
+		a.stopWaiting(key)
+		wait = nil
+	}
+	if plan.IsProgrammed(sg) && (wait == nil || wait.done) { // else it is not we who wrote that
+		a.stopWaiting(key)
 		return &plan.Programming{Agents: max(1, len(a.reports))}
 	}
-	if !found {
-		wait = waitingGroup{generation: sg.Generation, want: plan.RevisionsOf(service, written), since: now}
+	if wait == nil {
+		wait = a.startWaiting(sg, plan.RevisionsOf(service, written))
 	}
-	out := &plan.Programming{Late: now.Sub(wait.since) >= lateAfter}
+	out := &plan.Programming{Late: now.Sub(wait.since) >= lateAfter, Removing: len(wait.removing)}
 	for node, report := range a.reports {
 		if now.After(report.validUntil) {
 			continue
@@ -119,63 +255,56 @@ func (a *agents) programming(sg *v1alpha1.ServiceGroup, service *corev1.Service,
 			out.Behind = append(out.Behind, node)
 		}
 	}
-	wait.done = out.Agents > 0 && len(out.Behind) == 0
-	a.waiting[key] = wait
+	wait.done = out.Agents > 0 && len(out.Behind) == 0 && out.Removing == 0
+	a.arm(wait)
 	return out
 }
 
-// programming asks the agents how far they are with what was written, if they are asked at all.
-func (r *Reconciler) programming(o *plan.Outcome) *plan.Programming {
-	if r.agents == nil {
-		return nil
+func (a *agents) startWaiting(sg *v1alpha1.ServiceGroup, want plan.Revisions) *waitingGroup {
+	wait := &waitingGroup{key: client.ObjectKeyFromObject(sg), generation: sg.Generation, want: want, since: a.clock.Now()}
+	if removed := a.removals[wait.key]; removed != nil {
+		wait.removing = maps.Clone(removed.pending)
+		wait.until(removed.newest)
 	}
-	if o.Service == nil || len(o.Problems) > 0 || o.Refusal != nil {
-		r.agents.forget(client.ObjectKeyFromObject(o.Group))
-		return &plan.Programming{}
+	a.waiting[wait.key] = wait
+	return wait
+}
+
+// until makes a ServiceGroup wait for a revision of EndpointSlices, too.
+func (w *waitingGroup) until(revision string) {
+	if plan.OlderRevision(w.want.EndpointSlices, revision) {
+		w.want.EndpointSlices = revision
 	}
-	if !plan.HandedToAgents(o.Service) {
-		r.agents.forget(client.ObjectKeyFromObject(o.Group))
-		return &plan.Programming{Others: true}
+}
+
+func (a *agents) stopWaiting(key types.NamespacedName) {
+	if wait := a.waiting[key]; wait != nil {
+		for _, kind := range a.kinds {
+			kind.waits.remove(wait)
+		}
+		delete(a.waiting, key)
 	}
-	return r.agents.programming(o.Group, o.Service, o.Slices)
+}
+
+// lookAgain is when to look again at who is behind, although no wait ends: 0 is never.
+func (a *agents) lookAgain(key types.NamespacedName) time.Duration {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	wait := a.waiting[key]
+	if wait == nil || wait.done || len(a.reports) == 0 {
+		return 0
+	}
+	waited := a.clock.Now().Sub(wait.since)
+	if waited < lateAfter {
+		return lateAfter - waited
+	}
+	return min(waited, lookAgainMax)
 }
 
 // forget drops a ServiceGroup that is gone or whose spec is not accepted.
 func (a *agents) forget(key types.NamespacedName) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	delete(a.waiting, key)
-}
-
-func (a *agents) waitingGroups() []types.NamespacedName {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	out := make([]types.NamespacedName, 0, len(a.waiting))
-	for key := range a.waiting {
-		out = append(out, key)
-	}
-	return out
-}
-
-// leaseHandler takes note of reports and wakes the ServiceGroups that wait for them.
-func (a *agents) leaseHandler() handler.TypedFuncs[*coordinationv1.Lease, reconcile.Request] {
-	wake := func(q queue) {
-		for _, key := range a.waitingGroups() {
-			q.AddAfter(reconcile.Request{NamespacedName: key}, gather)
-		}
-	}
-	return handler.TypedFuncs[*coordinationv1.Lease, reconcile.Request]{
-		CreateFunc: func(_ context.Context, e event.TypedCreateEvent[*coordinationv1.Lease], q queue) {
-			a.set(e.Object)
-			wake(q)
-		},
-		UpdateFunc: func(_ context.Context, e event.TypedUpdateEvent[*coordinationv1.Lease], q queue) {
-			a.set(e.ObjectNew)
-			wake(q)
-		},
-		DeleteFunc: func(_ context.Context, e event.TypedDeleteEvent[*coordinationv1.Lease], q queue) {
-			a.delete(e.Object)
-			wake(q)
-		},
-	}
+	a.stopWaiting(key)
+	delete(a.removals, key)
 }

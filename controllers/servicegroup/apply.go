@@ -39,7 +39,7 @@ func (r *Reconciler) apply(ctx context.Context, s *plan.Snapshot, p *plan.Plan) 
 	}
 	left, err := r.cleanUpAdoption(ctx, s)
 	key := client.ObjectKeyFromObject(s.Group)
-	return sooner(sooner(wait, left), sooner(r.tries.nextTry(key), r.lookAgain(p))), false, err
+	return sooner(sooner(wait, left), sooner(r.tries.nextTry(key), r.lookAgain(key))), false, err
 }
 
 // waitFor is how long to wait for something that may be no event.
@@ -112,7 +112,11 @@ func (r *Reconciler) writeSlices(ctx context.Context, changes plan.Slices) error
 		r.tracker.Update(slice)
 	}
 	for _, slice := range changes.Delete {
+		undo := r.removing(slice)
 		err := r.client.Delete(ctx, slice, client.Preconditions{UID: &slice.UID})
+		if err != nil {
+			undo()
+		}
 		if client.IgnoreNotFound(err) != nil {
 			return fmt.Errorf("deleting EndpointSlice %s: %w", slice.Name, err)
 		}

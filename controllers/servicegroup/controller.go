@@ -20,6 +20,7 @@ import (
 	"github.com/servicegroup-dev/servicegroup/api/v1alpha1"
 	"github.com/servicegroup-dev/servicegroup/internal/plan"
 	"github.com/servicegroup-dev/servicegroup/internal/probe"
+	"github.com/servicegroup-dev/servicegroup/internal/writelimit"
 )
 
 const (
@@ -46,6 +47,7 @@ type Reconciler struct {
 	agents *agents
 	claims claims
 
+	limits    *writelimit.Limits
 	writes    *writes
 	lag       *sliceLag
 	specs     *specs
@@ -63,7 +65,11 @@ type Reconciler struct {
 func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
 	for range maxTurns {
 		result, again, err := r.turn(ctx, req.NamespacedName)
+		var exhausted *writelimit.Exhausted
 		switch {
+		case errors.As(err, &exhausted): // what was written stands, and the rest follows from it
+			log.FromContext(ctx).V(1).Info("The namespace writes more than its share", "cause", exhausted.Error())
+			return reconcile.Result{RequeueAfter: exhausted.RetryAfter}, nil
 		case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 			return reconcile.Result{}, nil
 		case errors.Is(err, errReleasing):
@@ -83,6 +89,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 
 // turn goes once through the stages, and reports whether another turn is to follow at once.
 func (r *Reconciler) turn(ctx context.Context, key types.NamespacedName) (reconcile.Result, bool, error) {
+	if err := r.limits.Check(key.Namespace); err != nil {
+		return reconcile.Result{}, false, err
+	}
 	snapshot, err := r.observe(ctx, key)
 	if err != nil || snapshot == nil {
 		return reconcile.Result{}, false, err

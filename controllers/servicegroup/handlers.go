@@ -4,6 +4,7 @@ import (
 	"context"
 	"iter"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -152,11 +153,14 @@ func sliceServices(slice *discoveryv1.EndpointSlice) []string {
 }
 
 // podHandler wakes the ServiceGroups that select a pod before or after a change of something that
-// an endpoint is made of.
-func podHandler(index *podIndex) handler.TypedEventHandler[*corev1.Pod, reconcile.Request] {
+// an endpoint is made of, once for all changes of a batch period.
+func podHandler(index *podIndex, batch time.Duration) handler.TypedEventHandler[*corev1.Pod, reconcile.Request] {
 	wake := func(q queue, pod *corev1.Pod) {
-		if plan.Eligible(pod) {
-			enqueue(q, index.match(pod.Namespace, labels.Set(pod.Labels))...)
+		if !plan.Eligible(pod) {
+			return
+		}
+		for _, key := range index.match(pod.Namespace, labels.Set(pod.Labels)) {
+			q.AddAfter(reconcile.Request{NamespacedName: key}, batch)
 		}
 	}
 	return handler.TypedFuncs[*corev1.Pod, reconcile.Request]{

@@ -1,13 +1,21 @@
 package servicegroup
 
 import (
+	"maps"
+	"math"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/servicegroup-dev/servicegroup/internal/plan"
 )
@@ -99,12 +107,42 @@ func TestEndpointChanged(t *testing.T) {
 	}
 }
 
+// TestPodChangesAreBatched: all changes of a batch period wake a ServiceGroup once, at its end.
+func TestPodChangesAreBatched(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueue(2)("", workqueue.DefaultTypedControllerRateLimiter[reconcile.Request]())
+		defer q.ShutDown()
+		index := newPodIndex()
+		index.set(types.NamespacedName{Namespace: "ns", Name: "web"}, []labels.Selector{labels.SelectorFromSet(labels.Set{"app": "a"})})
+		const batch = 10 * time.Second
+		pods := podHandler(index, batch)
+		woken := map[time.Duration]int{}
+		for second := range 25 {
+			if second < 15 {
+				pods.Create(t.Context(), event.TypedCreateEvent[*corev1.Pod]{Object: fullPod()}, q)
+			}
+			time.Sleep(time.Second) //nolint:forbidigo // the time of the bubble
+			synctest.Wait()
+			for q.Len() > 0 {
+				next, _ := q.Get()
+				q.Done(next)
+				woken[time.Duration(second+1)*time.Second]++
+			}
+		}
+		if want := map[time.Duration]int{batch: 1, 2 * batch: 1}; !maps.Equal(woken, want) {
+			t.Errorf("woken at %v, want %v", woken, want)
+		}
+	})
+}
+
 func TestOptions(t *testing.T) {
 	if err := (Options{}).Validate(); err != nil {
 		t.Errorf("the zero value: %v", err)
 	}
 	for name, o := range map[string]Options{
 		"concurrency": {Concurrency: -1}, "refresh": {CountRefresh: -1}, "retry": {RetryMin: -1}, "order": {RetryMin: 2, RetryMax: 1},
+		"writes": {NamespaceWriteQPS: -1}, "endless writes": {NamespaceWriteQPS: math.Inf(1)}, "no number of writes": {NamespaceWriteQPS: math.NaN()},
+		"burst": {NamespaceWriteBurst: minWriteBurst - 1}, "negative burst": {NamespaceWriteBurst: -1}, "batch": {EndpointUpdatesBatchPeriod: -1},
 	} {
 		if o.Validate() == nil {
 			t.Errorf("%s: no error", name)

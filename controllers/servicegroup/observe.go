@@ -39,6 +39,10 @@ func (r *Reconciler) observe(ctx context.Context, key types.NamespacedName) (*pl
 	s.Look = func() (*plan.Behind, error) { return r.observeBehind(ctx, s) }
 	if r.agents != nil {
 		s.Programming = func(svc *corev1.Service, written []*discoveryv1.EndpointSlice) *plan.Programming {
+			if svc == nil {
+				r.agents.forget(key)
+				return &plan.Programming{}
+			}
 			return r.agents.programming(sg, svc, written)
 		}
 	}

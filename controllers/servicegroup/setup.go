@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/client-go/tools/events"
+	"k8s.io/client-go/util/workqueue"
 	endpointsliceutil "k8s.io/endpointslice/util"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
@@ -18,11 +19,14 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/servicegroup-dev/servicegroup/api/v1alpha1"
+	"github.com/servicegroup-dev/servicegroup/internal/fairqueue"
 	"github.com/servicegroup-dev/servicegroup/internal/plan"
 	"github.com/servicegroup-dev/servicegroup/internal/probe"
+	"github.com/servicegroup-dev/servicegroup/internal/writelimit"
 )
 
 // controllerName names the controller in logs, metrics and events.
@@ -44,6 +48,13 @@ const controllerName = "servicegroup"
 
 // startUp is how long the first lists and what they cause take, about.
 const startUp = 10 * time.Second
+
+// minWriteBurst is more than the writes of which a reconciliation keeps no trace when a later one fails:
+// tries of NodePorts, the steps of an adoption.
+const minWriteBurst = 2 * maxNodePortTries
+
+// maxWriteQPS is more than any API server takes.
+const maxWriteQPS = 1_000_000
 
 // Options tune the controller. The zero value is good for a cluster of any usual size.
 type Options struct {
@@ -76,6 +87,13 @@ type Options struct {
 	Budgets plan.Budgets
 	// Probe tunes how those are watched.
 	Probe probe.Options
+	// NamespaceWriteQPS is how many writes a second the ServiceGroups of one namespace may cause, and
+	// NamespaceWriteBurst how many at once. Default 100 and 2000.
+	NamespaceWriteQPS   float64
+	NamespaceWriteBurst int
+	// EndpointUpdatesBatchPeriod is how long changes of pods are gathered before the EndpointSlices are
+	// written. Default 0: they are written at once.
+	EndpointUpdatesBatchPeriod time.Duration
 	// Clock is for tests. Default: the real one.
 	Clock clock.PassiveClock
 }
@@ -102,6 +120,12 @@ func (o Options) withDefaults() Options {
 	if o.Budgets == (plan.Budgets{}) {
 		o.Budgets = plan.DefaultBudgets
 	}
+	if o.NamespaceWriteQPS == 0 {
+		o.NamespaceWriteQPS = 100
+	}
+	if o.NamespaceWriteBurst == 0 {
+		o.NamespaceWriteBurst = 2000
+	}
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}
 	}
@@ -120,8 +144,17 @@ func (o Options) Validate() error {
 		return fmt.Errorf("retry from %s to %s: must not be negative", o.RetryMin, o.RetryMax)
 	case o.RetryMax != 0 && o.RetryMax < o.RetryMin:
 		return fmt.Errorf("retry from %s to %s: the first must not exceed the second", o.RetryMin, o.RetryMax)
-	case o.Budgets != (plan.Budgets{}):
-		return o.Budgets.Validate()
+	case !(o.NamespaceWriteQPS >= 0 && o.NamespaceWriteQPS <= maxWriteQPS):
+		return fmt.Errorf("writes per second and namespace %v: must be between 0 and %d; 0 is the default", o.NamespaceWriteQPS, maxWriteQPS)
+	case o.NamespaceWriteBurst != 0 && o.NamespaceWriteBurst < minWriteBurst:
+		return fmt.Errorf("writes at once per namespace %d: must be at least %d, since one change may take several in a row; 0 is the default", o.NamespaceWriteBurst, minWriteBurst)
+	case o.EndpointUpdatesBatchPeriod < 0:
+		return fmt.Errorf("batch period of endpoint updates %s: must not be negative; 0 writes them at once", o.EndpointUpdatesBatchPeriod)
+	}
+	if o.Budgets != (plan.Budgets{}) {
+		if err := o.Budgets.Validate(); err != nil {
+			return err
+		}
 	}
 	return o.Probe.Validate()
 }
@@ -150,12 +183,14 @@ func Setup(ctx context.Context, mgr manager.Manager, options Options) error {
 		WatchesRawSource(source.Kind(cache, &corev1.Service{}, serviceHandler(r.writes))).
 		WatchesRawSource(source.Kind(cache, &discoveryv1.EndpointSlice{}, sliceHandler(r.tracker, r.writes, r.lag))).
 		WatchesRawSource(source.Kind(cache, revisionMeta(), revisionHandler(r.specs))).
-		WatchesRawSource(source.Kind(cache, &corev1.Pod{}, podHandler(r.index))).
+		WatchesRawSource(source.Kind(cache, &corev1.Pod{}, podHandler(r.index, options.EndpointUpdatesBatchPeriod))).
 		WatchesRawSource(source.Kind(cache, &corev1.Node{}, nodeHandler(mgr.GetClient(), r.index))).
 		WatchesRawSource(probeSource(r.prober)).
-		WithOptions(controller.Options{MaxConcurrentReconciles: options.Concurrency})
+		WithOptions(controller.Options{MaxConcurrentReconciles: options.Concurrency, NewQueue: newQueue(options.Concurrency)})
 	if r.agents != nil {
-		b = b.WatchesRawSource(source.Kind(cache, &coordinationv1.Lease{}, r.agents.leaseHandler()))
+		b = b.WatchesRawSource(source.Kind(cache, &coordinationv1.Lease{}, r.agents.leaseHandler())).
+			WatchesRawSource(source.Kind(cache, &discoveryv1.EndpointSlice{}, r.agents.removalHandler())).
+			WatchesRawSource(r.agents.expirySource())
 	}
 	if err := b.Complete(r); err != nil {
 		return fmt.Errorf("building the controller: %w", err)
@@ -170,9 +205,17 @@ func Setup(ctx context.Context, mgr manager.Manager, options Options) error {
 	}))
 }
 
+// newQueue makes the queue in which namespaces take turns.
+func newQueue(workers int) func(string, workqueue.TypedRateLimiter[reconcile.Request]) queue {
+	return func(name string, limiter workqueue.TypedRateLimiter[reconcile.Request]) queue {
+		return fairqueue.New(fairqueue.Options{Name: name, Workers: workers, RateLimiter: limiter})
+	}
+}
+
 func newReconciler(mgr manager.Manager, pods podLister, recorder events.EventRecorder, options Options) *Reconciler {
+	limits := writelimit.New(options.NamespaceWriteQPS, options.NamespaceWriteBurst, options.Clock.Now)
 	r := &Reconciler{
-		client:  mgr.GetClient(),
+		client:  writelimit.Wrap(mgr.GetClient(), limits),
 		live:    mgr.GetAPIReader(),
 		pods:    pods,
 		events:  recorder,
@@ -182,6 +225,7 @@ func newReconciler(mgr manager.Manager, pods podLister, recorder events.EventRec
 		index:   newPodIndex(),
 		prober:  probe.New(options.Probe),
 
+		limits:    limits,
 		writes:    newWrites(),
 		lag:       newSliceLag(options.Clock),
 		specs:     newSpecs(options.Budgets),

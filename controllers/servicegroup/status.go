@@ -94,19 +94,6 @@ func (r *Reconciler) deferCounts(key types.NamespacedName) (wait time.Duration) 
 	return max(wait, 0)
 }
 
-// lookAgain is when to look again at a ServiceGroup that is not programmed: an agent may have stopped
-// reporting, and then does not count.
-func (r *Reconciler) lookAgain(p *plan.Plan) time.Duration {
-	if r.agents == nil || p.Report == nil {
-		return 0
-	}
-	programmed := apimeta.FindStatusCondition(p.Report.Status.Conditions, v1alpha1.ConditionProgrammed)
-	if programmed == nil || programmed.Status != metav1.ConditionFalse || programmed.Reason != v1alpha1.ReasonPending {
-		return 0
-	}
-	return lookAgain
-}
-
 // statusEdited lets an update of the status pass that is not ours: it says something else than what was found
 // last, which is all that we write.
 func statusEdited(reports *reports) predicate.Predicate {

@@ -270,9 +270,11 @@ func (s *Snapshot) report(p *Plan, o Outcome) {
 func (s *Snapshot) programming(o *Outcome) *Programming {
 	switch {
 	case o.Service == nil || len(o.Problems) > 0 || o.Refusal != nil:
-		return &Programming{}
+		return s.Programming(nil, nil)
 	case !HandedToAgents(o.Service):
-		return &Programming{Others: true}
+		none := s.Programming(nil, nil)
+		none.Others = true
+		return none
 	}
 	return s.Programming(o.Service, o.Slices)
 }

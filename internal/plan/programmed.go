@@ -1,7 +1,9 @@
 package plan
 
 import (
+	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -29,6 +31,37 @@ func RevisionsOf(service *corev1.Service, written []*discoveryv1.EndpointSlice) 
 	return out
 }
 
+// maxRevision is the length of the longest resource version that etcd gives, in digits.
+const maxRevision = 19
+
+// ReportedRevisions reads what an agent says in the annotations of its Lease. Whoever may write Leases may
+// have edited it: what is no resource version counts as nothing programmed.
+func ReportedRevisions(annotations map[string]string) Revisions {
+	return Revisions{
+		Services:       reportedRevision(annotations[v1alpha1.AnnotationServices]),
+		EndpointSlices: reportedRevision(annotations[v1alpha1.AnnotationEndpointSlices]),
+	}
+}
+
+func reportedRevision(text string) string {
+	if len(text) > maxRevision {
+		return ""
+	}
+	if n, err := strconv.ParseInt(text, 10, 64); err != nil || n <= 0 || strconv.FormatInt(n, 10) != text {
+		return ""
+	}
+	return text
+}
+
+// OlderRevision reports whether a resource version is older than another of the same resource. It orders
+// any texts, so that they can be sorted; only Covers tells what an agent has.
+func OlderRevision(a, b string) bool {
+	if len(a) != len(b) {
+		return len(a) < len(b)
+	}
+	return a < b
+}
+
 // Covers says whether an agent that has programmed these revisions has programmed the wanted ones.
 func (r Revisions) Covers(want Revisions) bool {
 	return covers(r.Services, want.Services) && covers(r.EndpointSlices, want.EndpointSlices)
@@ -51,6 +84,8 @@ type Programming struct {
 	Agents int
 	// Behind are the nodes whose agents have not programmed all of it.
 	Behind []string
+	// Removing is how many EndpointSlices were deleted of which it is not known yet when they were gone.
+	Removing int
 	// Late says that they have had enough time for it.
 	Late bool
 }
@@ -60,7 +95,7 @@ type Programming struct {
 //
 // It is False
 //   - NotAccepted: the spec is not accepted, so there is nothing of it to program;
-//   - Pending: at least one agent has not programmed it yet.
+//   - Pending: at least one agent has not programmed it yet, or has not dropped what was removed for it.
 //
 // It is Unknown
 //   - NoAgents: no agent reports.
@@ -78,10 +113,14 @@ func programmedCondition(o Outcome, accepted metav1.ConditionStatus) metav1.Cond
 	case o.Programming.Agents == 0:
 		programmed.Status, programmed.Reason = metav1.ConditionUnknown, v1alpha1.ReasonNoAgents
 		programmed.Message = "no agent reports; is the agent's DaemonSet running?"
-	case len(o.Programming.Behind) > 0:
+	case len(o.Programming.Behind) > 0 || o.Programming.Removing > 0:
 		programmed.Status, programmed.Reason = metav1.ConditionFalse, v1alpha1.ReasonPending
 		programmed.Message = "the agents are programming it"
-		if o.Programming.Late {
+		switch {
+		case !o.Programming.Late:
+		case len(o.Programming.Behind) == 0:
+			programmed.Message = fmt.Sprintf("%d deleted EndpointSlices still exist and are served; see their finalizers", o.Programming.Removing)
+		default:
 			behind := slices.Sorted(slices.Values(o.Programming.Behind))
 			programmed.Message = "not programmed yet on " + joinListed(behind, ", ") + "; see the logs of the agent there"
 		}

@@ -1,11 +1,13 @@
 package plan
 
 import (
+	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
 
 	"github.com/servicegroup-dev/servicegroup/api/v1alpha1"
 )
@@ -40,6 +42,36 @@ func TestRevisionsCover(t *testing.T) {
 	}
 }
 
+// FuzzReportedRevisions: whatever somebody writes into a Lease, it is a resource version or nothing, and
+// never long.
+func FuzzReportedRevisions(f *testing.F) {
+	for _, seed := range []string{
+		"", "0", "1", "42", "007", "-1", "+1", " 1", "1e9", "0x10", "1_000", "opaque", "\u0661",
+		"9223372036854775807", "9223372036854775808", "99999999999999999999", strings.Repeat("9", 1<<18),
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		got := ReportedRevisions(map[string]string{v1alpha1.AnnotationServices: text, v1alpha1.AnnotationEndpointSlices: "5"})
+		if got.EndpointSlices != "5" {
+			t.Errorf("%q changes what is said of EndpointSlices: %v", text, got)
+		}
+		if got.Services == "" {
+			if got.Covers(Revisions{Services: "1"}) {
+				t.Error("nothing covers something")
+			}
+			return
+		}
+		if got.Services != text || len(text) > maxRevision || strings.Trim(text, "0123456789") != "" {
+			t.Errorf("%q is taken for %q", text, got.Services)
+		}
+		order, err := resourceversion.CompareResourceVersion(text, "5")
+		if err != nil || OlderRevision(text, "5") != (order < 0) || got.Covers(Revisions{Services: "5"}) != (order >= 0) {
+			t.Errorf("%q is compared as %d, %v", text, order, err)
+		}
+	})
+}
+
 func TestProgrammed(t *testing.T) {
 	for _, test := range []struct {
 		name     string
@@ -53,6 +85,8 @@ func TestProgrammed(t *testing.T) {
 		{"no agent", metav1.ConditionTrue, Programming{}, metav1.ConditionUnknown, v1alpha1.ReasonNoAgents, "no agent reports; is the agent's DaemonSet running?"},
 		{"just written", metav1.ConditionTrue, Programming{Agents: 2, Behind: []string{"b", "a"}}, metav1.ConditionFalse, v1alpha1.ReasonPending, "the agents are programming it"},
 		{"late", metav1.ConditionTrue, Programming{Agents: 2, Behind: []string{"b", "a"}, Late: true}, metav1.ConditionFalse, v1alpha1.ReasonPending, "not programmed yet on a, b; see the logs of the agent there"},
+		{"not gone yet", metav1.ConditionTrue, Programming{Agents: 2, Removing: 1}, metav1.ConditionFalse, v1alpha1.ReasonPending, "the agents are programming it"},
+		{"held", metav1.ConditionTrue, Programming{Agents: 2, Removing: 3, Late: true}, metav1.ConditionFalse, v1alpha1.ReasonPending, "3 deleted EndpointSlices still exist and are served; see their finalizers"},
 		{"refused", metav1.ConditionFalse, Programming{Agents: 2}, metav1.ConditionFalse, v1alpha1.ReasonNotAccepted, "the spec is not accepted"},
 	} {
 		group := &v1alpha1.ServiceGroup{ObjectMeta: metav1.ObjectMeta{Generation: 3}}

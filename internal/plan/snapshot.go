@@ -35,7 +35,8 @@ type Snapshot struct {
 	// Service itself first.
 	Look func() (*Behind, error)
 	// Programming asks how far the agents are with what is written; nil where nobody asks them. It is
-	// asked only when there is nothing left to write, since what it is asked about is waited for.
+	// asked only when there is nothing left to write, since what it is asked about is waited for. Asked
+	// about no Service, it waits for nothing.
 	Programming func(*corev1.Service, []*discoveryv1.EndpointSlice) *Programming
 }
 

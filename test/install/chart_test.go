@@ -116,6 +116,8 @@ func TestValuesOffTheSchema(t *testing.T) {
 		{manifests.Values{"manager": manifests.Values{"replica": 2}}, []string{"manager", "replica"}},
 		{manifests.Values{"manager": manifests.Values{"nodePortRange": "30000"}}, []string{"manager/nodePortRange"}},
 		{manifests.Values{"manager": manifests.Values{"externalRanges": []any{"10.0.0.0"}}}, []string{"manager/externalRanges/0"}},
+		{manifests.Values{"manager": manifests.Values{"namespaceWriteBurst": 3}}, []string{"manager/namespaceWriteBurst"}},
+		{manifests.Values{"manager": manifests.Values{"endpointUpdatesBatchPeriod": "soon"}}, []string{"manager/endpointUpdatesBatchPeriod"}},
 		{manifests.Values{"agent": manifests.Values{"clusterCIDRs": "10.244.0.0/16"}}, []string{"agent/clusterCIDRs", "array"}},
 		{manifests.Values{"agent": manifests.Values{"metricsPort": 70000}}, []string{"agent/metricsPort", "maximum"}},
 		{manifests.Values{"agent": manifests.Values{"detectLocalMode": "Magic"}}, []string{"agent/detectLocalMode"}},
@@ -165,7 +167,7 @@ func TestValuesReachTheCommandLines(t *testing.T) {
 		"image":     manifests.Values{"repository": "registry.example/sg", "tag": "v1"},
 		"manager": manifests.Values{
 			"nodePortRange": "30000-30100", "externalRanges": []any{"192.0.2.0/24", "2001:db8::/32"}, "healthCheckWorkers": 500, "kubeAPIQPS": 50,
-			"concurrency": 8, "pprofAddress": "127.0.0.1:6060", "extraArgs": []any{"--lease-namespace=other"},
+			"concurrency": 8, "namespaceWriteQPS": 20, "namespaceWriteBurst": 200, "endpointUpdatesBatchPeriod": "500ms", "pprofAddress": "127.0.0.1:6060", "extraArgs": []any{"--lease-namespace=other"},
 			"budgets": manifests.Values{"endpoints": 1, "backends": 2, "selectorValues": 3, "healthChecks": 4, "exposedServices": 5},
 		},
 		"agent": manifests.Values{
@@ -181,7 +183,8 @@ func TestValuesReachTheCommandLines(t *testing.T) {
 			"manager", "--leader-elect", "--metrics-bind-address=:8443", "--health-probe-bind-address=:8081", "--log-format=json", "--v=1",
 			"--metrics-secure=false", "--node-port-range=30000-30100", "--external-ranges=192.0.2.0/24,2001:db8::/32",
 			"--max-endpoints=1", "--max-backends=2", "--max-selector-values=3", "--max-health-checks=4", "--max-exposed-services=5",
-			"--health-check-workers=500", "--kube-api-qps=50", "--concurrency=8", "--pprof-bind-address=127.0.0.1:6060", "--lease-namespace=other",
+			"--health-check-workers=500", "--kube-api-qps=50", "--concurrency=8", "--namespace-write-qps=20", "--namespace-write-burst=200",
+			"--endpoint-updates-batch-period=500ms", "--pprof-bind-address=127.0.0.1:6060", "--lease-namespace=other",
 		}},
 		{"DaemonSet", "servicegroup-agent", []string{
 			"agent", "--mode=all", "--metrics-bind-address=:10249", "--health-bind-address=:10256", "--log-format=json", "--v=1",
