@@ -56,6 +56,7 @@ fi
 
 tree=$(mktemp -d /var/tmp/bare.XXXXXX)
 trap 'rm -rf --one-file-system "$tree"' EXIT
+chmod 755 "$tree" # others than root have a machine's root folder, too
 echo "making a bare machine ..."
 eval "$(apt-config shell http_proxy Acquire::http::Proxy)"
 if [[ -n ${http_proxy:-} ]]; then export http_proxy; fi
