@@ -38,7 +38,6 @@ type Reconciler struct {
 	live    client.Reader
 	pods    podLister
 	events  events.EventRecorder
-	planner slicePlanner
 	tracker *endpointsliceutil.EndpointSliceTracker
 	trigger *endpointsliceutil.TriggerTimeTracker
 	index   *podIndex
@@ -96,7 +95,7 @@ func (r *Reconciler) turn(ctx context.Context, key types.NamespacedName) (reconc
 	if err != nil || snapshot == nil {
 		return reconcile.Result{}, false, err
 	}
-	planned, err := plan.Compute(snapshot, r.slicePlanner(key))
+	planned, err := plan.Compute(snapshot)
 	if err != nil {
 		return reconcile.Result{}, false, err
 	}

@@ -39,18 +39,10 @@ func (r *Reconciler) observeBehind(ctx context.Context, s *plan.Snapshot) (*plan
 	main := &b.Targets[0]
 	observed.External = r.observeExternal(key, main.Service, b.Entry, main.Slices)
 	b.Members, b.Nodes = plan.Members(main.Service, b.Entry, observed), observed.Nodes
-	return b, nil
-}
-
-// slicePlanner plans the EndpointSlices of a target.
-func (r *Reconciler) slicePlanner(key types.NamespacedName) plan.SlicePlanner {
-	return func(b *plan.Behind, target *plan.Target, entry plan.EntryPoint) (plan.Slices, error) {
-		own := plan.MembersOf(entry, b.Members)
-		return computeSlices(r.planner, sliceInput{
-			service: target.Service, entry: entry, members: own, found: target.Slices, nodes: b.Nodes,
-			trigger: r.triggerTime(serviceKey(key, target.Group), target.Service, own, len(target.Slices) > 0),
-		})
+	for i := range b.Targets {
+		b.Targets[i].Trigger = r.triggerTime(key, b, &b.Targets[i])
 	}
+	return b, nil
 }
 
 // listSlices lists the slices of a Service, as copies, and reports whether the cache lags behind our
@@ -103,14 +95,15 @@ func (r *Reconciler) listEscaped(ctx context.Context, key types.NamespacedName, 
 // triggerTime is when the change happened that makes the slices change, for measuring how long it
 // took to reach the nodes. The first look at slices that exist already, after a restart, cannot
 // know: the tracker would answer with the age of the Service.
-func (r *Reconciler) triggerTime(key types.NamespacedName, svc *corev1.Service, members []plan.Membership, existed bool) time.Time {
+func (r *Reconciler) triggerTime(key types.NamespacedName, b *plan.Behind, target *plan.Target) string {
 	var pods []*corev1.Pod
-	for _, m := range members {
+	for _, m := range b.MembersOf(target) {
 		pods = append(pods, m.Pods...)
 	}
-	computed := r.trigger.ComputeEndpointLastChangeTriggerTime(key.Namespace, svc, pods)
-	if r.lag.firstTrigger(key) && existed {
-		return time.Time{}
+	computed := r.trigger.ComputeEndpointLastChangeTriggerTime(key.Namespace, target.Service, pods)
+	first := r.lag.firstTrigger(serviceKey(key, target.Group))
+	if computed.IsZero() || (first && len(target.Slices) > 0) {
+		return ""
 	}
-	return computed
+	return computed.UTC().Format(time.RFC3339Nano)
 }

@@ -219,7 +219,6 @@ func newReconciler(mgr manager.Manager, pods podLister, recorder events.EventRec
 		live:    mgr.GetAPIReader(),
 		pods:    pods,
 		events:  recorder,
-		planner: endpointSlicePlanner{},
 		tracker: endpointsliceutil.NewEndpointSliceTracker(),
 		trigger: endpointsliceutil.NewTriggerTimeTracker(),
 		index:   newPodIndex(),

@@ -7,26 +7,23 @@ import (
 	"github.com/servicegroup-dev/servicegroup/api/v1alpha1"
 )
 
-// SlicePlanner computes the changes to the EndpointSlices of a target that serves an entry point.
-type SlicePlanner func(b *Behind, target *Target, entry EntryPoint) (Slices, error)
-
 // errNoRevision says that there is no accepted spec to go by.
 var errNoRevision = errors.New("no ControllerRevision holds what the Service serves")
 
 // Compute plans what to write next.
-func Compute(s *Snapshot, planSlices SlicePlanner) (Plan, error) {
+func Compute(s *Snapshot) (Plan, error) {
 	switch {
 	case s.Group.Spec.Paused:
 		report := pausedReport(s.Group)
 		return Plan{Report: &report}, nil
 	case s.Service != nil && OwnershipOf(s.Service, s.Group) != Ours:
-		return s.planForeign(planSlices)
+		return s.planForeign()
 	}
 	d, err := s.decide()
 	if err != nil || d.step != nil || d.wait != "" {
 		return Plan{Step: d.step, Wait: d.wait}, err
 	}
-	return s.planRest(d, planSlices)
+	return s.planRest(d)
 }
 
 // decision is what to do about the Service.
@@ -168,7 +165,7 @@ func (s *Snapshot) Targets() []Target {
 func (s *Snapshot) adopts() bool { return OwnershipOf(s.Service, s.Group) != Ours }
 
 // planRest plans what is behind the Service, the revisions and the status.
-func (s *Snapshot) planRest(d decision, planSlices SlicePlanner) (Plan, error) {
+func (s *Snapshot) planRest(d decision) (Plan, error) {
 	p := Plan{Settled: d.settled}
 	o := Outcome{Group: s.Group, Problems: s.Newest.Problems, Refusal: d.refusal, Lost: d.lost, Service: s.Service}
 	switch {
@@ -188,7 +185,7 @@ func (s *Snapshot) planRest(d decision, planSlices SlicePlanner) (Plan, error) {
 		}
 		b.Members, o.Trimmed = trim(b.Members, b.Entry, s.Budgets.Endpoints, b.Targets[0].Slices)
 		o.Entry, o.Members = b.Entry, b.Members
-		if err := s.planBehind(&p, &o, b, planSlices); err != nil {
+		if err := s.planBehind(&p, &o, b); err != nil {
 			return Plan{}, err
 		}
 		s.planRevisions(&p)
@@ -198,7 +195,7 @@ func (s *Snapshot) planRest(d decision, planSlices SlicePlanner) (Plan, error) {
 }
 
 // planBehind plans the Services of the groups and all EndpointSlices.
-func (s *Snapshot) planBehind(p *Plan, o *Outcome, b *Behind, planSlices SlicePlanner) error {
+func (s *Snapshot) planBehind(p *Plan, o *Outcome, b *Behind) error {
 	wanted := ExposedServices(s.servedGroup(), s.Service, b.Entry)
 	for i := range wanted {
 		write, refusal, err := s.planExposed(&wanted[i])
@@ -216,19 +213,12 @@ func (s *Snapshot) planBehind(p *Plan, o *Outcome, b *Behind, planSlices SlicePl
 	}
 	p.Surplus = SurplusExposed(s.Exposed, s.Group, wanted)
 	for i := range b.Targets {
-		target, entry := &b.Targets[i], b.Entry
-		if target.Group != "" {
-			entry = entry.Only(target.Group)
-		}
+		target := &b.Targets[i]
 		if p.writesGroup(target.Group) { // its slices follow the Service as it will be
 			p.Slices = append(p.Slices, Slices{Final: target.Slices})
 			continue
 		}
-		changes, err := planSlices(b, target, entry)
-		if err != nil {
-			return err
-		}
-		p.Slices = append(p.Slices, changes)
+		p.Slices = append(p.Slices, b.SlicesOf(target))
 	}
 	o.Slices = p.Slices[0].Final
 	return nil

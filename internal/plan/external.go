@@ -7,11 +7,12 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/servicegroup-dev/servicegroup/api/v1alpha1"
+	"github.com/servicegroup-dev/servicegroup/internal/plan/endpointslices"
 )
 
 // maxExternal is how many addresses of an external group are served, so that one EndpointSlice holds
 // those of a family. The schema allows as many; a name may have more.
-const maxExternal = MaxEndpointsPerSlice
+const maxExternal = endpointslices.MaxEndpoints
 
 // External is what an external group leads to.
 type External struct {

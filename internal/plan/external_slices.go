@@ -14,7 +14,7 @@ import (
 )
 
 // ExternalSlices computes the changes to the EndpointSlices of an external group: one slice for each
-// family of the Service, in the form that k8s.io/endpointslice gives to those of pods, and empty if
+// family of the Service, in the form that those of pods have, and empty if
 // there is no address of the family. The service is the group's synthetic one.
 func ExternalSlices(service *corev1.Service, existing []*discoveryv1.EndpointSlice, external *External) Slices {
 	var out Slices

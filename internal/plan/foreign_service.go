@@ -16,7 +16,7 @@ import (
 //  3. the word to the agents to serve it too, and a while for them to do so;
 //  4. the claim of its fields, which changes nothing that anybody follows, and one server-side apply:
 //     selector out, owner in, and the label by which the old proxy lets go.
-func (s *Snapshot) planForeign(planSlices SlicePlanner) (Plan, error) {
+func (s *Snapshot) planForeign() (Plan, error) {
 	refusal, source := nameRefusal(s.Service, s.Group), FromName
 	if refusal == nil {
 		refusal, source = s.Answers[FromAdoption].Refusal, FromAdoption
@@ -35,14 +35,12 @@ func (s *Snapshot) planForeign(planSlices SlicePlanner) (Plan, error) {
 	if b.Lagging {
 		return Plan{Wait: WaitCaches}, nil
 	}
-	changes, err := planSlices(b, &b.Targets[0], b.Entry)
+	changes := b.SlicesOf(&b.Targets[0])
 	_, agents := write.Want.Labels[v1alpha1.LabelServiceProxyName] // else it has no virtual IP, or keeps its proxy
 	step := func(kind StepKind) (Plan, error) {
 		return Plan{Step: &Step{Kind: kind, Write: write, Slices: changes}}, nil
 	}
 	switch {
-	case err != nil:
-		return Plan{}, err
 	case !s.Adoption.Begun || !changes.Empty():
 		return step(StepPrepare)
 	case !s.Adoption.Prepared:

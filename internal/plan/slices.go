@@ -10,11 +10,8 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/servicegroup-dev/servicegroup/api/v1alpha1"
+	"github.com/servicegroup-dev/servicegroup/internal/plan/endpointslices"
 )
-
-// MaxEndpointsPerSlice is the size of an EndpointSlice, the default of kube-controller-manager
-// (--max-endpoints-per-slice).
-const MaxEndpointsPerSlice = 100
 
 // GroupService is the synthetic Service from which the EndpointSlices of one group are built: the
 // generated Service with the ports that lead to this group, their targetPorts as this group's
@@ -59,16 +56,37 @@ func sliceLabels(svc *corev1.Service, group string) map[string]string {
 }
 
 // Slices are the changes to the EndpointSlices of a Service, and the result.
-type Slices struct {
-	Create []*discoveryv1.EndpointSlice
-	Update []*discoveryv1.EndpointSlice
-	Delete []*discoveryv1.EndpointSlice
-	// Final are all slices as they will be.
-	Final []*discoveryv1.EndpointSlice
+type Slices = endpointslices.Changes
+
+// SlicesOf computes the changes to the EndpointSlices of a target, in the order of the groups.
+func (b *Behind) SlicesOf(target *Target) Slices {
+	entry := b.entryOf(target)
+	existing := SortSlices(target.Service, entry, target.Slices)
+	all := Slices{Delete: existing.Stray}
+	for _, member := range MembersOf(entry, b.Members) {
+		service := GroupService(target.Service, entry, member.Group)
+		if member.External != nil {
+			all.Add(ExternalSlices(service, existing.ByGroup[member.Group], member.External))
+			continue
+		}
+		all.Add(endpointslices.Plan(&endpointslices.Group{
+			Service: service, Pods: member.Pods, Nodes: b.Nodes, Existing: existing.ByGroup[member.Group], Trigger: target.Trigger,
+		}))
+	}
+	return all
 }
 
-// Empty says that there is nothing to change.
-func (s Slices) Empty() bool { return len(s.Create)+len(s.Update)+len(s.Delete) == 0 }
+// MembersOf are the members of the groups behind a target.
+func (b *Behind) MembersOf(target *Target) []Membership {
+	return MembersOf(b.entryOf(target), b.Members)
+}
+
+func (b *Behind) entryOf(target *Target) EntryPoint {
+	if target.Group != "" {
+		return b.Entry.Only(target.Group)
+	}
+	return b.Entry
+}
 
 // Existing are the EndpointSlices found under a Service's name.
 type Existing struct {
@@ -94,8 +112,8 @@ func SortSlices(svc *corev1.Service, entry EntryPoint, found []*discoveryv1.Endp
 	return existing
 }
 
-// inPlace says whether a slice is where we put it. k8s.io/endpointslice restores other labels, but
-// takes the reserved ones for granted.
+// inPlace says whether a slice is where we put it. Other labels of ours are restored; these are how it is
+// found, and one that has others is not trusted.
 func inPlace(slice *discoveryv1.EndpointSlice, svc *corev1.Service) bool {
 	_, headless := slice.Labels[corev1.IsHeadlessService]
 	return headless == (svc.Spec.ClusterIP == corev1.ClusterIPNone) &&

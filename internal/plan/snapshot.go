@@ -91,6 +91,8 @@ type Target struct {
 	// Group is the group of an exposed Service; empty for the ServiceGroup's own.
 	Group  string
 	Slices []*discoveryv1.EndpointSlice
+	// Trigger is when its pods last changed, as the API writes times; empty if that is not known.
+	Trigger string
 }
 
 // Plan is what to write now. A step comes alone: its answer decides what comes next, and that is
