@@ -45,7 +45,7 @@ func (r *Reconciler) observeBehind(ctx context.Context, s *plan.Snapshot) (*plan
 	return b, nil
 }
 
-// listSlices lists the slices of a Service, as copies, and reports whether the cache lags behind our
+// listSlices lists the slices of a Service that are not pending deletion, as copies, and reports whether the cache lags behind our
 // own writes: planning from such a list would create the same slice twice.
 func (r *Reconciler) listSlices(ctx context.Context, key types.NamespacedName, svc *corev1.Service) (found []*discoveryv1.EndpointSlice, stale bool, err error) {
 	r.lag.await(key)
@@ -56,6 +56,11 @@ func (r *Reconciler) listSlices(ctx context.Context, key types.NamespacedName, s
 	for i := range list.Items {
 		// The planner compares whole objects, and the API server sends none of its type's name.
 		list.Items[i].TypeMeta = metav1.TypeMeta{}
+		if list.Items[i].DeletionTimestamp != nil {
+			// It is as good as gone, and there may be no event of its end: a finalizer holds it for any time.
+			r.tracker.HandleDeletion(&list.Items[i])
+			continue
+		}
 		found = append(found, &list.Items[i])
 	}
 	if r.tracker.StaleSlices(svc, found) {
@@ -85,7 +90,7 @@ func (r *Reconciler) listEscaped(ctx context.Context, key types.NamespacedName, 
 	var escaped []*discoveryv1.EndpointSlice
 	for i := range list.Items {
 		slice := &list.Items[i]
-		if metav1.IsControlledBy(slice, svc) && slice.Labels[discoveryv1.LabelManagedBy] != v1alpha1.ManagedBy {
+		if metav1.IsControlledBy(slice, svc) && slice.DeletionTimestamp == nil && slice.Labels[discoveryv1.LabelManagedBy] != v1alpha1.ManagedBy {
 			escaped = append(escaped, slice)
 		}
 	}

@@ -1,14 +1,19 @@
 package integration
 
 import (
+	"slices"
+	"time"
+
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	clocktesting "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/servicegroup-dev/servicegroup/api/v1alpha1"
+	"github.com/servicegroup-dev/servicegroup/controllers/servicegroup"
 )
 
 // twoGroups is one port that leads to two groups.
@@ -125,6 +130,59 @@ ports:
 		Eventually(endpointsOf("absence")).Should(ConsistOf(at("plain/", pod, 80, "rs")))
 		edit(pod, func(p *corev1.Pod) { p.Labels["track"] = "canary" })
 		Eventually(endpointsOf("absence")).Should(BeEmpty())
+	})
+
+	It("follow their pods while a finalizer holds a slice that was deleted", func() {
+		// Nothing may wait for the end of such a slice: the time of this manager stands still.
+		stopManager()
+		startManager(managerConfig, func(o *servicegroup.Options) { o.Clock = clocktesting.NewFakePassiveClock(time.Now()) })
+		DeferCleanup(func() {
+			stopManager()
+			startManager(managerConfig)
+		})
+		podA := runPod(podSpec{name: "a", labels: a})
+		podB := runPod(podSpec{name: "b", labels: b})
+		sg := create("held", twoGroups)
+		Eventually(endpointsOf("held")).Should(ConsistOf(at("a/http", podA, 80, "rs"), at("b/http", podB, 80, "rs")))
+		held := map[string]*discoveryv1.EndpointSlice{}
+		for _, slice := range slicesOf(Default, "held") {
+			edit(&slice, func(s *discoveryv1.EndpointSlice) { s.Finalizers = []string{"example.org/hold"} })
+			held[slice.Name] = &slice
+		}
+		DeferCleanup(func() {
+			for _, slice := range held {
+				edit(slice, func(s *discoveryv1.EndpointSlice) { s.Finalizers = nil })
+			}
+		})
+		others := func(g Gomega) []string {
+			return endpointLines(slices.DeleteFunc(slicesOf(g, "held"), func(s discoveryv1.EndpointSlice) bool { return held[s.Name] != nil }))
+		}
+
+		By("replacing what somebody else deleted")
+		for _, slice := range held {
+			if slice.Labels[v1alpha1.LabelGroup] == "a" {
+				Expect(k8s.Delete(ctx, slice)).To(Succeed())
+			}
+		}
+		Eventually(others).Should(ConsistOf(at("a/http", podA, 80, "rs")))
+		setReady(podA, false)
+		Eventually(others).Should(ConsistOf(at("a/http", podA, 80, "")))
+
+		By("going on after a deletion of its own")
+		respec(sg, `
+groups:
+- {name: a, selector: {matchLabels: {app: a}}}
+ports:
+- {name: http, port: 80}
+`)
+		for _, slice := range held {
+			Eventually(func(g Gomega) {
+				g.Expect(k8s.Get(ctx, client.ObjectKeyFromObject(slice), slice)).To(Succeed())
+				g.Expect(slice.DeletionTimestamp).NotTo(BeNil())
+			}).Should(Succeed())
+		}
+		setReady(podA, true)
+		Eventually(others).Should(ConsistOf(at("a/http", podA, 80, "rs")))
 	})
 
 	It("of a group taken out of the spec go with their slices", func() {

@@ -183,9 +183,11 @@ func slicesOf(g Gomega, name string) []discoveryv1.EndpointSlice {
 
 // endpoints are the IPv4 endpoints of a ServiceGroup as lines "group/port ip:number conditions",
 // where conditions are of r(eady), s(erving) and t(erminating).
-func endpoints(g Gomega, name string) []string {
+func endpoints(g Gomega, name string) []string { return endpointLines(slicesOf(g, name)) }
+
+func endpointLines(all []discoveryv1.EndpointSlice) []string {
 	lines := []string{}
-	for _, slice := range slicesOf(g, name) {
+	for _, slice := range all {
 		if slice.AddressType != discoveryv1.AddressTypeIPv4 {
 			continue
 		}
