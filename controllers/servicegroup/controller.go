@@ -53,6 +53,7 @@ type Reconciler struct {
 	tries     *tries
 	adoptions *perGroup[adoption]
 	exposed   *perGroup[exposedGroups]
+	settled   *perGroup[plan.Memo]
 	reports   *reports
 	faults    *faults
 	options   Options
@@ -98,6 +99,9 @@ func (r *Reconciler) turn(ctx context.Context, key types.NamespacedName) (reconc
 	planned, err := plan.Compute(snapshot)
 	if err != nil {
 		return reconcile.Result{}, false, err
+	}
+	for i, memo := range planned.Memos {
+		r.settled.with(serviceKey(key, snapshot.Targets()[i].Group), func(m *plan.Memo) { *m = memo })
 	}
 	wait, again, err := r.apply(ctx, snapshot, &planned)
 	// What can wait comes after what changed.
@@ -164,6 +168,7 @@ func (r *Reconciler) forget(key types.NamespacedName) {
 func (r *Reconciler) forgetService(key types.NamespacedName, name string) {
 	r.writes.services.forget(key)
 	r.lag.known.forget(key)
+	r.settled.forget(key)
 	r.tracker.DeleteService(key.Namespace, name)
 	r.trigger.DeleteService(key.Namespace, name)
 }

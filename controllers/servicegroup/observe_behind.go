@@ -20,7 +20,8 @@ import (
 // addresses of what they serve.
 func (r *Reconciler) observeBehind(ctx context.Context, s *plan.Snapshot) (*plan.Behind, error) {
 	key := client.ObjectKeyFromObject(s.Group)
-	b := &plan.Behind{Entry: s.ServedEntry(), Targets: s.Targets()}
+	b := &plan.Behind{Targets: s.Targets()}
+	b.Entry, b.EntryHash = s.ServedEntry()
 	selectors := b.Entry.Selectors()
 	r.index.set(key, selectors)
 	for i := range b.Targets {
@@ -40,7 +41,9 @@ func (r *Reconciler) observeBehind(ctx context.Context, s *plan.Snapshot) (*plan
 	observed.External = r.observeExternal(key, main.Service, b.Entry, main.Slices)
 	b.Members, b.Nodes = plan.Members(main.Service, b.Entry, observed), observed.Nodes
 	for i := range b.Targets {
-		b.Targets[i].Trigger = r.triggerTime(key, b, &b.Targets[i])
+		target := &b.Targets[i]
+		target.Trigger = r.triggerTime(key, b, target)
+		r.settled.ifKnown(serviceKey(key, target.Group), func(memo *plan.Memo) { target.Settled = *memo })
 	}
 	return b, nil
 }

@@ -51,14 +51,14 @@ func (b *labelBuckets) index(obj any) ([]string, error) {
 }
 
 // pods lists the pods that have one of the anchors and match, each once.
-func (b *labelBuckets) pods(indexer toolscache.Indexer, namespace string, anchors []anchor, match func(*corev1.Pod) bool) ([]*corev1.Pod, error) {
+func (b *labelBuckets) pods(indexer toolscache.Indexer, namespace string, anchors []plan.Anchor, match func(*corev1.Pod) bool) ([]*corev1.Pod, error) {
 	index, values := fieldBucket, map[string]bool{}
 	for _, a := range anchors {
-		if a.key == "" || a.anyValue { // in no one bucket
+		if a.Key == "" || a.AnyValue { // in no one bucket
 			index, values = toolscache.NamespaceIndex, map[string]bool{namespace: true}
 			break
 		}
-		values[b.bucket(namespace, a.key, a.value)] = true
+		values[b.bucket(namespace, a.Key, a.Value)] = true
 	}
 	var pods []*corev1.Pod
 	seen := map[string]bool{}

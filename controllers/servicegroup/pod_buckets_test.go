@@ -110,13 +110,14 @@ func TestTenThousandPodsInOneGroup(t *testing.T) {
 	nodes := plan.Nodes{"node": &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node"}}}
 	compute := func(found []*discoveryv1.EndpointSlice) plan.Slices {
 		t.Helper()
-		pods, err := buckets.pods(indexer, "ns", []anchor{{key: "app", value: "x"}}, plan.Eligible)
+		pods, err := buckets.pods(indexer, "ns", []plan.Anchor{{Key: "app", Value: "x"}}, plan.Eligible)
 		if err != nil {
 			t.Fatal(err)
 		}
 		members := plan.Members(svc, entry, plan.Observed{Pods: pods, Nodes: nodes})
 		behind := plan.Behind{Entry: entry, Members: members, Nodes: nodes}
-		return behind.SlicesOf(&plan.Target{Service: svc, Slices: found})
+		changes, _ := behind.SlicesOf(&plan.Target{Service: svc, Slices: found})
+		return changes
 	}
 	first := compute(nil)
 	if len(first.Create) != 100 {

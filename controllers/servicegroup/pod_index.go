@@ -5,8 +5,9 @@ import (
 	"sync"
 
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/selection"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/servicegroup-dev/servicegroup/internal/plan"
 )
 
 // podIndex finds the ServiceGroups that select a pod. Each selector is filed under one label that a
@@ -18,23 +19,16 @@ import (
 type podIndex struct {
 	mu         sync.RWMutex
 	namespaces map[string]*namespaceIndex
-	filed      map[types.NamespacedName][]anchor
+	filed      map[types.NamespacedName][]plan.Anchor
 }
 
 type namespaceIndex struct {
 	// byAnchor are the selectors that require a label.
-	byAnchor map[anchor]map[types.NamespacedName][]labels.Selector
-}
-
-// anchor is a label that a pod must have: a key with a value, a key with any value, or (the zero
-// value) nothing at all.
-type anchor struct {
-	key, value string
-	anyValue   bool
+	byAnchor map[plan.Anchor]map[types.NamespacedName][]labels.Selector
 }
 
 func newPodIndex() *podIndex {
-	return &podIndex{namespaces: map[string]*namespaceIndex{}, filed: map[types.NamespacedName][]anchor{}}
+	return &podIndex{namespaces: map[string]*namespaceIndex{}, filed: map[types.NamespacedName][]plan.Anchor{}}
 }
 
 // set replaces the selectors of a ServiceGroup; without any that can match it is forgotten.
@@ -48,10 +42,10 @@ func (x *podIndex) set(key types.NamespacedName, selectors []labels.Selector) {
 		}
 		ns := x.namespaces[key.Namespace]
 		if ns == nil {
-			ns = &namespaceIndex{byAnchor: map[anchor]map[types.NamespacedName][]labels.Selector{}}
+			ns = &namespaceIndex{byAnchor: map[plan.Anchor]map[types.NamespacedName][]labels.Selector{}}
 			x.namespaces[key.Namespace] = ns
 		}
-		for _, a := range ns.anchorsOf(selector) {
+		for _, a := range plan.AnchorsOf(selector, func(a plan.Anchor) int { return len(ns.byAnchor[a]) }) {
 			if ns.byAnchor[a] == nil {
 				ns.byAnchor[a] = map[types.NamespacedName][]labels.Selector{}
 			}
@@ -62,7 +56,7 @@ func (x *podIndex) set(key types.NamespacedName, selectors []labels.Selector) {
 }
 
 // anchors are the labels of which a pod must have one to match a selector of a ServiceGroup.
-func (x *podIndex) anchors(key types.NamespacedName) []anchor {
+func (x *podIndex) anchors(key types.NamespacedName) []plan.Anchor {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	return slices.Clone(x.filed[key])
@@ -92,18 +86,13 @@ func (x *podIndex) match(namespace string, set labels.Set) []types.NamespacedNam
 	}
 	var found []types.NamespacedName
 	seen := map[types.NamespacedName]bool{}
-	try := func(a anchor) {
+	for a := range plan.AnchorsIn(set) {
 		for key, selectors := range ns.byAnchor[a] {
 			if !seen[key] && anyMatches(selectors, set) {
 				seen[key] = true
 				found = append(found, key)
 			}
 		}
-	}
-	try(anchor{})
-	for key, value := range set {
-		try(anchor{key: key, value: value})
-		try(anchor{key: key, anyValue: true})
 	}
 	return found
 }
@@ -115,43 +104,4 @@ func anyMatches(selectors []labels.Selector, set labels.Set) bool {
 		}
 	}
 	return false
-}
-
-// anchorsOf chooses where to file a selector: under the requirement with the fewest others, since
-// a label such as part-of may be on every pod.
-func (n *namespaceIndex) anchorsOf(selector labels.Selector) []anchor {
-	requirements, _ := selector.Requirements()
-	var best []anchor
-	bestLoad := 0
-	for _, r := range requirements {
-		anchors := requiredLabels(r)
-		load := 0
-		for _, a := range anchors {
-			load += 1 + len(n.byAnchor[a])
-		}
-		if len(anchors) > 0 && (best == nil || load < bestLoad) {
-			best, bestLoad = anchors, load
-		}
-	}
-	if best == nil {
-		return []anchor{{}}
-	}
-	return best
-}
-
-// requiredLabels are the labels of which a pod must have one to satisfy a requirement; none if it
-// can be satisfied without the key.
-func requiredLabels(r labels.Requirement) []anchor {
-	switch r.Operator() {
-	case selection.In, selection.Equals, selection.DoubleEquals:
-		var anchors []anchor
-		for value := range r.Values() {
-			anchors = append(anchors, anchor{key: r.Key(), value: value})
-		}
-		return anchors
-	case selection.Exists, selection.GreaterThan, selection.LessThan:
-		return []anchor{{key: r.Key(), anyValue: true}}
-	default: // NotIn and DoesNotExist match pods without the key
-		return nil
-	}
 }

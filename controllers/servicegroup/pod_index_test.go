@@ -10,6 +10,8 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"pgregory.net/rapid"
+
+	"github.com/servicegroup-dev/servicegroup/internal/plan"
 )
 
 // After any sequence of edits the index finds what asking every selector finds, and forgets what is
@@ -82,13 +84,39 @@ func TestPodIndexFilesUnderTheRareLabel(t *testing.T) {
 		selector := labels.SelectorFromSet(labels.Set{"a-part-of": "shop", "name": fmt.Sprint(i)})
 		index.set(types.NamespacedName{Namespace: "ns", Name: fmt.Sprint(i)}, []labels.Selector{selector})
 	}
-	common := index.namespaces["ns"].byAnchor[anchor{key: "a-part-of", value: "shop"}]
+	common := index.namespaces["ns"].byAnchor[plan.Anchor{Key: "a-part-of", Value: "shop"}]
 	if len(common) > 1 {
 		t.Errorf("%d ServiceGroups are filed under the label that all have", len(common))
 	}
 	got := index.match("ns", labels.Set{"a-part-of": "shop", "name": "7"})
 	if len(got) != 1 || got[0].Name != "7" {
 		t.Errorf("got %v", got)
+	}
+}
+
+// A selector of tens of thousands of values costs one entry, and is found all the same.
+func TestPodIndexFilesManyValuesUnderTheKey(t *testing.T) {
+	index := newPodIndex()
+	key := types.NamespacedName{Namespace: "ns", Name: "many"}
+	values := make([]string, 33_000)
+	for i := range values {
+		values[i] = fmt.Sprint(i)
+	}
+	selector, err := metav1.LabelSelectorAsSelector(&metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{
+		{Key: "name", Operator: metav1.LabelSelectorOpIn, Values: values},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	index.set(key, []labels.Selector{selector})
+	if anchors := index.anchors(key); len(anchors) != 1 {
+		t.Errorf("filed under %d labels", len(anchors))
+	}
+	if got := index.match("ns", labels.Set{"name": "32999"}); !slices.Equal(got, []types.NamespacedName{key}) {
+		t.Errorf("a pod with a value of it finds %v", got)
+	}
+	if got := index.match("ns", labels.Set{"name": "33000"}); len(got) > 0 {
+		t.Errorf("a pod with another value finds %v", got)
 	}
 }
 

@@ -18,7 +18,7 @@ import (
 
 // podLister lists the pods of a namespace that have one of the anchors and match. They are shared with the
 // cache and not to be changed.
-type podLister func(ctx context.Context, namespace string, anchors []anchor, match func(*corev1.Pod) bool) ([]*corev1.Pod, error)
+type podLister func(ctx context.Context, namespace string, anchors []plan.Anchor, match func(*corev1.Pod) bool) ([]*corev1.Pod, error)
 
 // newPodLister reads the informer of the cache itself, by an index of its own. A List by the client
 // copies every pod, and with 20,000 pods in a namespace that is 20 MB for each event of one of them.
@@ -30,7 +30,7 @@ func newPodLister(ctx context.Context, c cache.Cache) (podLister, error) {
 	}
 	indexed, ok := informer.(interface{ GetIndexer() toolscache.Indexer })
 	if !ok {
-		return func(ctx context.Context, namespace string, _ []anchor, match func(*corev1.Pod) bool) ([]*corev1.Pod, error) {
+		return func(ctx context.Context, namespace string, _ []plan.Anchor, match func(*corev1.Pod) bool) ([]*corev1.Pod, error) {
 			return podsByList(ctx, c, namespace, match)
 		}, nil
 	}
@@ -38,7 +38,7 @@ func newPodLister(ctx context.Context, c cache.Cache) (podLister, error) {
 	if err := informer.AddIndexers(toolscache.Indexers{fieldBucket: buckets.index}); err != nil {
 		return nil, fmt.Errorf("indexing pods by label: %w", err)
 	}
-	return func(_ context.Context, namespace string, anchors []anchor, match func(*corev1.Pod) bool) ([]*corev1.Pod, error) {
+	return func(_ context.Context, namespace string, anchors []plan.Anchor, match func(*corev1.Pod) bool) ([]*corev1.Pod, error) {
 		return buckets.pods(indexed.GetIndexer(), namespace, anchors, match)
 	}, nil
 }

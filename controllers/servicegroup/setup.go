@@ -231,6 +231,7 @@ func newReconciler(mgr manager.Manager, pods podLister, recorder events.EventRec
 		tries:     newTries(options),
 		adoptions: newPerGroup[adoption](),
 		exposed:   newPerGroup[exposedGroups](),
+		settled:   newPerGroup[plan.Memo](),
 		reports:   newReports(),
 		faults:    newFaults(options.Clock),
 		options:   options,

@@ -137,12 +137,12 @@ func (s *Snapshot) AcceptNewest() Accepted {
 }
 
 // ServedEntry is the entry point whose endpoints are to be written: that of the accepted spec, or of the newest
-// one where its Service is about to be adopted.
-func (s *Snapshot) ServedEntry() EntryPoint {
+// one where its Service is about to be adopted, and the hash of that spec.
+func (s *Snapshot) ServedEntry() (entry EntryPoint, hash string) {
 	if s.adopts() {
-		return s.Newest.Entry
+		return s.Newest.Entry, s.Newest.Hash
 	}
-	return s.Accepted.Entry
+	return s.Accepted.Entry, s.Accepted.Hash
 }
 
 // Targets are the Services whose EndpointSlices are to be written.
@@ -215,10 +215,11 @@ func (s *Snapshot) planBehind(p *Plan, o *Outcome, b *Behind) error {
 	for i := range b.Targets {
 		target := &b.Targets[i]
 		if p.writesGroup(target.Group) { // its slices follow the Service as it will be
-			p.Slices = append(p.Slices, Slices{Final: target.Slices})
+			p.Slices, p.Memos = append(p.Slices, Slices{Final: target.Slices}), append(p.Memos, nil)
 			continue
 		}
-		p.Slices = append(p.Slices, b.SlicesOf(target))
+		changes, memo := b.SlicesOf(target)
+		p.Slices, p.Memos = append(p.Slices, changes), append(p.Memos, memo)
 	}
 	o.Slices = p.Slices[0].Final
 	return nil

@@ -35,7 +35,7 @@ func (s *Snapshot) planForeign() (Plan, error) {
 	if b.Lagging {
 		return Plan{Wait: WaitCaches}, nil
 	}
-	changes := b.SlicesOf(&b.Targets[0])
+	changes, _ := b.SlicesOf(&b.Targets[0])
 	_, agents := write.Want.Labels[v1alpha1.LabelServiceProxyName] // else it has no virtual IP, or keeps its proxy
 	step := func(kind StepKind) (Plan, error) {
 		return Plan{Step: &Step{Kind: kind, Write: write, Slices: changes}}, nil

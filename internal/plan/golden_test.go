@@ -13,6 +13,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
+	"pgregory.net/rapid"
 	"sigs.k8s.io/yaml"
 
 	"github.com/servicegroup-dev/servicegroup/api/v1alpha1"
@@ -194,7 +195,7 @@ func (in scene) nodes() plan.Nodes {
 	return nodes
 }
 
-func asYAML(t *testing.T, value any) []byte {
+func asYAML(t rapid.TB, value any) []byte {
 	t.Helper()
 	text, err := yaml.Marshal(value)
 	if err != nil {

@@ -53,12 +53,15 @@ func Members(svc *corev1.Service, entry EntryPoint, observed Observed) []Members
 			members[i].addExternal(observed.External[members[i].Group])
 		}
 	}
+	groups := groupsByAnchor(entry.Groups)
 	for _, pod := range sorted {
 		if !Eligible(pod) {
 			continue
 		}
-		for i := range members {
-			members[i].add(pod, StandingOf(svc, entry.Groups[i].Selects, pod, observed.Nodes))
+		for a := range AnchorsIn(pod.Labels) {
+			for _, i := range groups[a] { // each at most once: all its anchors have one key
+				members[i].add(pod, StandingOf(svc, entry.Groups[i].Selects, pod, observed.Nodes))
+			}
 		}
 	}
 	return members

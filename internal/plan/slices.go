@@ -58,22 +58,38 @@ func sliceLabels(svc *corev1.Service, group string) map[string]string {
 // Slices are the changes to the EndpointSlices of a Service, and the result.
 type Slices = endpointslices.Changes
 
-// SlicesOf computes the changes to the EndpointSlices of a target, in the order of the groups.
-func (b *Behind) SlicesOf(target *Target) Slices {
-	entry := b.entryOf(target)
+// SlicesOf computes the changes to the EndpointSlices of a target, in the order of the groups, and what is to
+// be remembered of them.
+func (b *Behind) SlicesOf(target *Target) (Slices, Memo) {
+	entry, memo := b.entryOf(target), Memo{}
 	existing := SortSlices(target.Service, entry, target.Slices)
 	all := Slices{Delete: existing.Stray}
-	for _, member := range MembersOf(entry, b.Members) {
-		service := GroupService(target.Service, entry, member.Group)
-		if member.External != nil {
-			all.Add(ExternalSlices(service, existing.ByGroup[member.Group], member.External))
+	members := MembersOf(entry, b.Members)
+	for i := range members {
+		group, found := members[i].Group, existing.ByGroup[members[i].Group]
+		fingerprint, ok := b.fingerprint(target, &members[i], found)
+		if settled, known := target.Settled[group]; ok && known && settled == fingerprint {
+			memo[group] = fingerprint
+			all.Final = append(all.Final, found...)
 			continue
 		}
-		all.Add(endpointslices.Plan(&endpointslices.Group{
-			Service: service, Pods: member.Pods, Nodes: b.Nodes, Existing: existing.ByGroup[member.Group], Trigger: target.Trigger,
-		}))
+		changes := b.slicesOfGroup(target, entry, &members[i], found)
+		if ok && changes.Empty() {
+			memo[group] = fingerprint
+		}
+		all.Add(changes)
 	}
-	return all
+	return all, memo
+}
+
+func (b *Behind) slicesOfGroup(target *Target, entry EntryPoint, member *Membership, existing []*discoveryv1.EndpointSlice) Slices {
+	service := GroupService(target.Service, entry, member.Group)
+	if member.External != nil {
+		return ExternalSlices(service, existing, member.External)
+	}
+	return endpointslices.Plan(&endpointslices.Group{
+		Service: service, Pods: member.Pods, Nodes: b.Nodes, Existing: existing, Trigger: target.Trigger,
+	})
 }
 
 // MembersOf are the members of the groups behind a target.

@@ -66,7 +66,11 @@ func drawSpec(t *rapid.T) v1alpha1.ServiceGroupSpec {
 	spec := v1alpha1.ServiceGroupSpec{}
 	for i := range rapid.IntRange(1, 4).Draw(t, "groups") {
 		selector := metav1.LabelSelector{MatchLabels: map[string]string{"app": rapid.SampledFrom([]string{"x", "y"}).Draw(t, "app")}}
-		if rapid.Bool().Draw(t, "expression") {
+		switch rapid.IntRange(0, 3).Draw(t, "expression") {
+		case 0:
+			selector = metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{
+				Key: "app", Operator: metav1.LabelSelectorOpIn, Values: []string{"x", "z", "x"}}}}
+		case 1:
 			selector = metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "canary", Operator: rapid.SampledFrom(
 				[]metav1.LabelSelectorOperator{metav1.LabelSelectorOpExists, metav1.LabelSelectorOpDoesNotExist}).Draw(t, "operator")}}}
 		}
@@ -154,24 +158,30 @@ func drawPod(t *rapid.T, name string, number int) *corev1.Pod {
 	return pod
 }
 
-func (w *world) compute(t *rapid.T) plan.Slices {
+func (w *world) behind(t *rapid.T) (*plan.Behind, *plan.Target) {
 	nodes := plan.Nodes{"node": &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node"}}}
 	entry, err := plan.Resolve(&w.spec)
 	if err != nil {
 		t.Fatal(err)
 	}
-	target := plan.Target{Service: w.service, Trigger: "2026-01-02T03:04:05Z"}
+	target := &plan.Target{Service: w.service, Trigger: "2026-01-02T03:04:05Z"}
 	for _, slice := range w.slices {
 		target.Slices = append(target.Slices, slice.DeepCopy())
 	}
 	members := plan.Members(w.service, entry, plan.Observed{Pods: slices.Collect(maps.Values(w.pods)), Nodes: nodes})
-	behind := plan.Behind{Entry: entry, Members: members, Nodes: nodes}
-	return behind.SlicesOf(&target)
+	return &plan.Behind{Entry: entry, Members: members, Nodes: nodes}, target
+}
+
+func (w *world) compute(t *rapid.T) plan.Slices {
+	behind, target := w.behind(t)
+	changes, _ := behind.SlicesOf(target)
+	return changes
 }
 
 // reconcile applies the changes to the store, and checks that Final is what the store then holds.
-func (w *world) reconcile(t *rapid.T) {
-	changes := w.compute(t)
+func (w *world) reconcile(t *rapid.T) { w.apply(t, w.compute(t)) }
+
+func (w *world) apply(t *rapid.T, changes plan.Slices) {
 	final := 0
 	for _, slice := range changes.Create {
 		w.created++

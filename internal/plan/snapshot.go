@@ -74,8 +74,9 @@ type Adoption struct {
 
 // Behind is what is behind the Services of a ServiceGroup.
 type Behind struct {
-	// Entry is what they serve.
-	Entry EntryPoint
+	// Entry is what they serve, and EntryHash that of its spec.
+	Entry     EntryPoint
+	EntryHash string
 	// Targets are the ServiceGroup's own Service, and those of its groups that exist.
 	Targets []Target
 	Members []Membership
@@ -93,6 +94,8 @@ type Target struct {
 	Slices []*discoveryv1.EndpointSlice
 	// Trigger is when its pods last changed, as the API writes times; empty if that is not known.
 	Trigger string
+	// Settled is what is remembered of its groups.
+	Settled Memo
 }
 
 // Plan is what to write now. A step comes alone: its answer decides what comes next, and that is
@@ -107,8 +110,10 @@ type Plan struct {
 	Exposed []ServiceWrite
 	Refused []GroupRefusal
 	Surplus []*corev1.Service
-	// Slices are the changes to the EndpointSlices of each target of the snapshot.
+	// Slices are the changes to the EndpointSlices of each target of the snapshot, and Memos what is to be
+	// remembered of it.
 	Slices []Slices
+	Memos  []Memo
 	// Revision is to be stored, Reallocated has other addresses than its ControllerRevision says, and
 	// Outdated are revisions to delete.
 	Revision, Reallocated *Accepted

@@ -33,7 +33,7 @@ type Changes struct {
 	Create []*discoveryv1.EndpointSlice
 	Update []*discoveryv1.EndpointSlice
 	Delete []*discoveryv1.EndpointSlice
-	// Final are all slices as they will be.
+	// Final are all slices as they will be, of a group by name.
 	Final []*discoveryv1.EndpointSlice
 }
 
@@ -67,6 +67,7 @@ func Plan(g *Group) Changes {
 		p := newPacker(g, family)
 		out.Add(p.pack(sets, existing[family]))
 	}
+	out.Final = byName(out.Final)
 	return out
 }
 
@@ -76,7 +77,7 @@ func byName[T interface{ GetName() string }](objects []T) []T {
 	if slices.IsSortedFunc(objects, compare) {
 		return objects
 	}
-	return slices.SortedFunc(slices.Values(objects), compare)
+	return slices.SortedStableFunc(slices.Values(objects), compare)
 }
 
 // addressTypes are the types of slices that a Service has. One without families has that of its
