@@ -60,11 +60,11 @@ func requiredLabels(r *labels.Requirement) []Anchor {
 	switch r.Operator() {
 	case selection.In, selection.Equals, selection.DoubleEquals:
 		values := r.ValuesUnsorted() // a copy
-		slices.Sort(values)
-		values = slices.Compact(values)
 		if len(values) > maxAnchors {
 			break
 		}
+		slices.Sort(values)
+		values = slices.Compact(values)
 		anchors := make([]Anchor, 0, len(values))
 		for _, value := range values {
 			anchors = append(anchors, Anchor{Key: r.Key(), Value: value})
