@@ -127,10 +127,11 @@ func (c *cluster) inspect(ctx context.Context) (*describe.Installation, error) {
 	return in, nil
 }
 
-// isNeglected says whether the manager has not looked at a ServiceGroup since it changed.
+// isNeglected says whether the manager has not looked at a ServiceGroup since it changed. Of a paused one
+// it says no more than that.
 func isNeglected(sg *v1alpha1.ServiceGroup) bool {
 	return !slices.ContainsFunc(sg.Status.Conditions, func(c metav1.Condition) bool {
-		return c.Type == v1alpha1.ConditionAccepted && c.ObservedGeneration == sg.Generation
+		return (c.Type == v1alpha1.ConditionAccepted || c.Type == v1alpha1.ConditionPaused) && c.ObservedGeneration == sg.Generation
 	})
 }
 

@@ -165,12 +165,12 @@ func (c *cluster) observeAccepted(ctx context.Context, o *describe.Observed) err
 		return c.complain("listing ControllerRevisions", err)
 	}
 	if n := len(revisions); n > 0 {
-		o.Accepted = revisions[n-1].Spec
+		o.Accepted, o.Revision = revisions[n-1].Spec, revisions[n-1].Number
 	}
 	return nil
 }
 
-// revisions are the accepted specs of a ServiceGroup that can be read, the oldest first.
+// revisions are the accepted specs of a ServiceGroup, the oldest first.
 func (c *cluster) revisions(ctx context.Context, sg *v1alpha1.ServiceGroup) ([]describe.Revision, error) {
 	found, err := c.AppsV1().ControllerRevisions(sg.Namespace).List(ctx, metav1.ListOptions{LabelSelector: v1alpha1.LabelServiceGroup + "=" + sg.Name})
 	if err != nil {
@@ -221,6 +221,11 @@ func reportOf(lease *coordinationv1.Lease, now time.Time) (describe.Report, bool
 
 // aboutOne completes a command whose argument is the name of a ServiceGroup, and which a viewer may run.
 func (p *plugin) aboutOne(cmd *cobra.Command, run func(ctx context.Context, c *cluster, name string) error) *cobra.Command {
+	return p.aboutOneAs(viewerRole, cmd, run)
+}
+
+// aboutOneAs completes a command whose argument is the name of a ServiceGroup, and which takes a role.
+func (p *plugin) aboutOneAs(role string, cmd *cobra.Command, run func(ctx context.Context, c *cluster, name string) error) *cobra.Command {
 	cmd.ValidArgsFunction = p.completeGroups
 	cmd.Args = func(_ *cobra.Command, args []string) error {
 		if len(args) != 1 {
@@ -234,7 +239,7 @@ func (p *plugin) aboutOne(cmd *cobra.Command, run func(ctx context.Context, c *c
 		if err != nil {
 			return err
 		}
-		c, err := p.connect(viewerRole)
+		c, err := p.connect(role)
 		if err != nil {
 			return err
 		}

@@ -57,11 +57,12 @@ func (c *cluster) complain(doing string, err error) error {
 // agents' namespace.
 const (
 	viewerRole   = "servicegroup-viewer"
+	editorRole   = "servicegroup-editor"
 	debuggerRole = "servicegroup-debugger"
 )
 
 // viewed is what the viewer's role lets read.
-var viewed = []string{servicegroups, "services", "endpointslices", "pods"}
+var viewed = []string{servicegroups, "services", "endpointslices", "pods", "controllerrevisions"}
 
 // roleFor is the role that the command needs to be given what was refused to it.
 func (c *cluster) roleFor(status metav1.Status) string {

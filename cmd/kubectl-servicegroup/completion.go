@@ -6,6 +6,7 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"github.com/servicegroup-dev/servicegroup/api/v1alpha1"
+	"github.com/servicegroup-dev/servicegroup/internal/describe"
 )
 
 // kubectl asks a program of this name (and that of the plugin) what may follow; cobra answers the same
@@ -66,6 +68,24 @@ func names[T any](list []T, name func(*T) string) []string {
 		out = append(out, name(&list[i]))
 	}
 	return out
+}
+
+// completeRevisions offers the revisions of the ServiceGroup that is named.
+func (p *plugin) completeRevisions(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) != 1 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return p.complete(cmd, func(ctx context.Context, c *cluster) ([]string, error) {
+		name, err := groupName(args[0])
+		if err != nil {
+			return nil, err
+		}
+		history, err := c.history(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		return names(history.Revisions, func(r *describe.HistoryRecord) string { return strconv.FormatInt(r.Revision, 10) }), nil
+	})
 }
 
 func (p *plugin) completePods(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {

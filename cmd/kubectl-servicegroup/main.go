@@ -1,5 +1,6 @@
 // Command kubectl-servicegroup is the kubectl plugin of ServiceGroup: kubectl finds it on the PATH and
-// runs it as kubectl servicegroup. It reads and prints; it changes nothing in the cluster.
+// runs it as kubectl servicegroup. It reads and prints; only rollback changes something in
+// the cluster: the spec of a ServiceGroup.
 //
 // It exits with status 1 after an error, which it tells in one sentence with the remedy, and with
 // status 2 when it was called in a way it does not understand.
@@ -70,6 +71,6 @@ func newCommand(streams genericiooptions.IOStreams) *cobra.Command {
 	p.withCompletion(root, "cluster", p.completeConfig(clusterNames))
 	p.withCompletion(root, "user", p.completeConfig(userNames))
 	root.AddCommand(newStatusCommand(p), newExplainCommand(p), newTraceCommand(p), newTopCommand(p),
-		newCheckCommand(p), newGraphCommand(p), newConvertCommand(p), newSysdumpCommand(p))
+		newCheckCommand(p), newGraphCommand(p), newHistoryCommand(p), newRollbackCommand(p), newConvertCommand(p), newSysdumpCommand(p))
 	return root
 }

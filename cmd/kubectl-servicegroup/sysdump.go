@@ -33,7 +33,7 @@ func newSysdumpCommand(p *plugin) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "sysdump",
 		Short: "Collect what a bug report needs into a tarball, without secrets",
-		Long: "Collect what a bug report needs into a tarball: ServiceGroups, the Services and EndpointSlices made for them, events, what every agent believes" +
+		Long: "Collect what a bug report needs into a tarball: ServiceGroups, the Services, EndpointSlices and ControllerRevisions made for them, events, what every agent believes" +
 			" and its kernel holds, logs and versions. With -n only the ServiceGroups of that namespace." +
 			"\n\nSecrets are not read. Values of environment variables, annotations of others, and of pods all but labels, node, ports and status are left out. Look" +
 			" through it all the same before you publish it: names and addresses are in it.",
@@ -149,6 +149,7 @@ func (d *sysdump) collections(namespaces map[string]bool) []collection {
 		{file: "servicegroups", group: own.Group, version: own.Version, resource: servicegroups, namespace: d.only},
 		{file: "services", version: "v1", resource: "services", namespace: d.only, labels: made},
 		{file: "endpointslices", group: "discovery.k8s.io", version: "v1", resource: "endpointslices", namespace: d.only, labels: made},
+		{file: "controllerrevisions", group: "apps", version: "v1", resource: "controllerrevisions", namespace: d.only, labels: made},
 		{file: "leases", group: "coordination.k8s.io", version: "v1", resource: "leases", namespace: d.agentNamespace, labels: v1alpha1.LabelAgent + "=true"},
 		{file: "nodes", version: "v1", resource: "nodes"},
 		{file: "crd", group: "apiextensions.k8s.io", version: "v1", resource: "customresourcedefinitions", fields: "metadata.name=" + servicegroups + "." + own.Group},

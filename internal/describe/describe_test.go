@@ -42,6 +42,7 @@ func TestStatusText(t *testing.T) {
 	balanced.Service.Spec.Type = corev1.ServiceTypeLoadBalancer
 	balanced.Group.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal
 	balanced.Group.Spec.SessionAffinity = corev1.ServiceAffinityClientIP
+	balanced.Accepted = balanced.Group.Spec.DeepCopy()
 	balanced.Reports[0].Stale, balanced.Unread = true, []string{"nodes: you may not list them"}
 	for i := range 12 {
 		name, ip := fmt.Sprintf("api-%d", 10+i), fmt.Sprintf("10.244.1.%d", 100+i)

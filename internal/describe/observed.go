@@ -20,8 +20,9 @@ type Observed struct {
 	Group *v1alpha1.ServiceGroup
 	// Service is the generated one; nil if there is none, or one that is not its own.
 	Service *corev1.Service
-	// Accepted is the spec that Service serves; nil if that cannot be read.
+	// Accepted is the spec that Service serves; nil if that cannot be read. Revision is its number, or 0.
 	Accepted *v1alpha1.ServiceGroupSpec
+	Revision int64
 	// Slices are the EndpointSlices of Service.
 	Slices []*discoveryv1.EndpointSlice
 	// Pods are those of the namespace.
@@ -44,11 +45,18 @@ type Report struct {
 }
 
 // served is what is served, or, while nothing is, what the spec asks for. The error is about a selector.
-func (o *Observed) served() (plan.EntryPoint, error) {
+func (o *Observed) served() (plan.EntryPoint, error) { return plan.Resolve(o.servedSpec()) }
+
+func (o *Observed) servedSpec() *v1alpha1.ServiceGroupSpec {
 	if o.Service != nil && o.Accepted != nil {
-		return plan.Resolve(o.Accepted)
+		return o.Accepted
 	}
-	return plan.Resolve(&o.Group.Spec)
+	return &o.Group.Spec
+}
+
+// behind reports whether an older spec than the newest is served.
+func (o *Observed) behind() bool {
+	return o.Service != nil && o.Accepted != nil && plan.HashSpec(o.Accepted) != plan.HashSpec(&o.Group.Spec)
 }
 
 // Endpoint is an entry of an EndpointSlice.

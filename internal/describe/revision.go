@@ -14,11 +14,12 @@ import (
 type Revision struct {
 	plan.Revision
 	Stored *appsv1.ControllerRevision
-	// Spec is nil if the revision cannot be read.
-	Spec *v1alpha1.ServiceGroupSpec
+	// Spec is nil if the revision cannot be read, and Unreadable says why.
+	Spec       *v1alpha1.ServiceGroupSpec
+	Unreadable error
 }
 
-// RevisionsOf are the accepted specs of a ServiceGroup, the oldest first.
+// RevisionsOf are the accepted specs of a ServiceGroup, the oldest first. The last one is served.
 func RevisionsOf(found []appsv1.ControllerRevision, sg *v1alpha1.ServiceGroup) []Revision {
 	var out []Revision
 	for i := range found {
@@ -26,8 +27,9 @@ func RevisionsOf(found []appsv1.ControllerRevision, sg *v1alpha1.ServiceGroup) [
 		if !ours {
 			continue
 		}
-		spec, _ := plan.DecodeSpec(&found[i]) // what cannot be read is listed without its content
-		out = append(out, Revision{Revision: revision, Stored: &found[i], Spec: spec})
+		one := Revision{Revision: revision, Stored: &found[i]}
+		one.Spec, one.Unreadable = plan.DecodeSpec(&found[i])
+		out = append(out, one)
 	}
 	slices.SortFunc(out, func(a, b Revision) int { return cmp.Compare(a.Number, b.Number) })
 	return out

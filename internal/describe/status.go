@@ -25,6 +25,9 @@ type Status struct {
 	ExternalName string   `json:"externalName,omitempty"`
 	Affinity     string   `json:"sessionAffinity,omitempty"`
 	Policies     []string `json:"trafficPolicies,omitempty"`
+	// Revision is the accepted spec that is served, where it is not the newest one.
+	Revision int64 `json:"revision,omitempty"`
+	Paused   bool  `json:"paused,omitempty"`
 
 	Ports    []PortStatus  `json:"ports,omitempty"`
 	Groups   []GroupStatus `json:"groups,omitempty"`
@@ -79,11 +82,15 @@ type Problem struct {
 
 // StatusOf computes the state of a ServiceGroup.
 func StatusOf(o *Observed) Status {
-	spec := &o.Group.Spec
+	spec := o.servedSpec()
 	s := Status{
 		Namespace: o.Group.Namespace, Name: o.Group.Name, Type: string(typeOf(o)), Dataplane: string(spec.Dataplane),
 		DNS:      o.Group.Name + "." + o.Group.Namespace + ".svc",
 		Affinity: affinityOf(spec), Policies: policiesOf(spec), Unread: o.Unread,
+		Paused: o.Group.Spec.Paused,
+	}
+	if o.behind() {
+		s.Revision = o.Revision
 	}
 	if s.Dataplane == "" {
 		s.Dataplane = string(v1alpha1.DataplaneAgent)
@@ -232,9 +239,12 @@ func WantsAgent(node *corev1.Node) bool {
 	return !known || system == "linux"
 }
 
-// problemsOf are the conditions that are not True, and what no condition says.
+// problemsOf are the conditions that are not True, a fault, and what no condition says.
 func problemsOf(o *Observed, s *Status) []Problem {
 	var out []Problem
+	if s.Paused {
+		out = append(out, pausedProblem())
+	}
 	if len(o.Group.Status.Conditions) == 0 {
 		out = append(out, Problem{
 			What:   "the manager has not looked at it yet",
@@ -243,7 +253,7 @@ func problemsOf(o *Observed, s *Status) []Problem {
 	}
 	for i := range o.Group.Status.Conditions {
 		c := &o.Group.Status.Conditions[i]
-		if c.Status == metav1.ConditionTrue {
+		if c.Status == metav1.ConditionTrue && c.Reason != v1alpha1.ReasonFault {
 			continue
 		}
 		out = append(out, Problem{What: c.Type + " is " + string(c.Status) + " (" + c.Reason + "): " + c.Message, Remedy: remedyOf(o, s, c)})
@@ -260,6 +270,13 @@ func problemsOf(o *Observed, s *Status) []Problem {
 	return out
 }
 
+func pausedProblem() Problem {
+	return Problem{
+		What:   "it is paused: its Service and EndpointSlices stay as they are, whatever happens to its pods or its spec",
+		Remedy: "set spec.paused to false to go on",
+	}
+}
+
 func remedyOf(o *Observed, s *Status, c *metav1.Condition) string {
 	if c.Type == v1alpha1.ConditionResolvedRefs {
 		return "correct the hostname, or its DNS records; the manager looks it up again by itself"
@@ -271,6 +288,8 @@ func remedyOf(o *Observed, s *Status, c *metav1.Condition) string {
 		return "kubectl servicegroup check looks at the agents"
 	case v1alpha1.ReasonNotAccepted:
 		return "see Accepted"
+	case v1alpha1.ReasonFault:
+		return "if it does not pass, look into the manager's log"
 	case v1alpha1.ReasonNameTaken:
 		return "kubectl servicegroup convert svc/" + s.Name + " -n " + s.Namespace + " takes it over with its addresses"
 	case v1alpha1.ReasonInvalidSpec, v1alpha1.ReasonNodePortUnavailable, v1alpha1.ReasonClusterIPUnavailable, v1alpha1.ReasonRefused:

@@ -33,6 +33,9 @@ func (s Status) Text(p Paint, width Width) string {
 	if extra := s.settings(); extra != "" {
 		head.row("Settings", extra)
 	}
+	if s.Revision != 0 {
+		head.row("Serves", p.warn(fmt.Sprintf("revision %d, not the newest spec", s.Revision)))
+	}
 	if s.Agents != nil {
 		head.row("Nodes", s.Agents.text(p))
 	}

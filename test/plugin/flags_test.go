@@ -47,6 +47,9 @@ func TestKubectlsFlags(t *testing.T) {
 		"top --interval 50ms":          "json yaml wide watch no-headers all selector",
 		"check":                        "json yaml wide watch",
 		"graph shop":                   "",
+		"history shop":                 "json yaml",
+		"history shop --revision 1":    "json yaml",
+		"rollback shop":                "",
 		"convert svc/plain":            "json yaml",
 		"sysdump -f -":                 "",
 	} {

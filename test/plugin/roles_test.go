@@ -9,7 +9,7 @@ import (
 // actAs applies the roles shipped, binds them to a user, and returns the kubeconfig of that user.
 func (s *store) actAs(t *testing.T, user string, bind ...string) string {
 	t.Helper()
-	for _, role := range []string{"viewer_role", "debugger_role", "debugger_exec_role"} {
+	for _, role := range []string{"viewer_role", "editor_role", "debugger_role", "debugger_exec_role"} {
 		must(t, s.Lab, "", "apply", "-f", "../../config/rbac/"+role+".yaml")
 	}
 	for _, binding := range bind {
@@ -37,6 +37,7 @@ func TestWhatAViewerMayDo(t *testing.T) {
 	watched.interrupt(t)
 	s.says(t, as("explain", "shop"), "in   web-1", "out  web-3")
 	s.says(t, as("graph", "shop"), "flowchart LR", "web-1")
+	s.says(t, as("history", "shop"), "yes     NodePort  groups web, api")
 	s.says(t, as("convert", "svc/plain"), "kind: ServiceGroup")
 	s.complains(t, 1, as("convert", "svc/shop"), "ServiceGroup shop made this Service; edit that one")
 	for _, refused := range []struct {
