@@ -34,7 +34,7 @@ func AcceptedBefore(svc *corev1.Service, sg *v1alpha1.ServiceGroup) *Accepted {
 	}
 	text := owned.Annotations[v1alpha1.AnnotationServed]
 	var before served
-	if text == "" || len(text) > maxServedBytes || decodeStrictly([]byte(text), &before) != nil {
+	if text == "" || len(text) > maxServedBytes || decodeStrictly([]byte(text), &before) != nil || !before.inBounds() {
 		return nil
 	}
 	spec := specBefore(svc, owned, before)
