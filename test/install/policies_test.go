@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	appsv1 "k8s.io/api/apps/v1"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -15,6 +16,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
@@ -133,7 +135,8 @@ func TestGeneratedObjectsAreTheManagers(t *testing.T) {
 		"no label any more":      `{"metadata":{"labels":{"net.servicegroup.dev/servicegroup":null}}}`,
 		"another proxy":          `{"metadata":{"labels":{"service.kubernetes.io/service-proxy-name":null}}}`,
 		"another owner":          `{"metadata":{"ownerReferences":[{"apiVersion":"v1","kind":"Pod","name":"x","uid":"1"}]}}`,
-		"another spec to follow": `{"metadata":{"annotations":{"net.servicegroup.dev/served":"{}"}}}`,
+		"another spec to follow": `{"metadata":{"annotations":{"net.servicegroup.dev/revision":"policy-7"}}}`,
+		"a spec as v0.1 had it":  `{"metadata":{"annotations":{"net.servicegroup.dev/served":"{}"}}}`,
 	} {
 		expect(t, "a Service with "+what, patch(other, service, text), remedy)
 		expect(t, "the manager's Service with "+what, patch(manager, service, text, client.DryRunAll), "")
@@ -163,6 +166,33 @@ func TestGeneratedObjectsAreTheManagers(t *testing.T) {
 	expect(t, "a Service of nobody's", other.Create(ctx, plain), "")
 	expect(t, "a Service with our label put on", patch(other, plain, `{"metadata":{"labels":{"net.servicegroup.dev/servicegroup":"x"}}}`), remedy)
 	expect(t, "a Service of nobody's deleted", other.Delete(ctx, plain), "")
+}
+
+// TestAcceptedSpecsAreTheManagers: nobody else writes the ControllerRevisions that the Services follow, and
+// those of others are not touched.
+func TestAcceptedSpecsAreTheManagers(t *testing.T) {
+	c := withPolicies(t)
+	ctx := t.Context()
+	manager, collector, other := c.as(t, managerUser), c.as(t, collectorUser), c.as(t, alice)
+	const remedy = "change the ServiceGroup instead"
+	revision := &appsv1.ControllerRevision{
+		ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceDefault, Name: "policy-1", Labels: map[string]string{v1alpha1.LabelServiceGroup: "policy"}},
+		Data:       runtime.RawExtension{Raw: []byte(`{}`)}, Revision: 1,
+	}
+	plain := revision.DeepCopy()
+	plain.Name, plain.Labels = "daemon-1", map[string]string{"controller-revision-hash": "1"}
+	expect(t, "a revision forged", other.Create(ctx, revision.DeepCopy()), remedy)
+	expect(t, "the manager's revision", manager.Create(ctx, revision), "")
+	t.Cleanup(func() { _ = manager.Delete(context.Background(), revision) })
+	for _, text := range []string{
+		`{"metadata":{"annotations":{"net.servicegroup.dev/spec-hash":"0"}}}`, `{"metadata":{"labels":null}}`, `{"revision":7}`,
+	} {
+		expect(t, "a revision with "+text, other.Patch(ctx, revision.DeepCopy(), client.RawPatch(types.MergePatchType, []byte(text))), remedy)
+	}
+	expect(t, "a revision deleted", other.Delete(ctx, revision), remedy)
+	expect(t, "a revision collected", collector.Delete(ctx, revision), "")
+	expect(t, "the revision of a DaemonSet", other.Create(ctx, plain), "")
+	expect(t, "the revision of a DaemonSet deleted", other.Delete(ctx, plain), "")
 }
 
 // TestNoWayAroundTheManager: the ways by which what is generated would get away from the policy.
