@@ -66,6 +66,7 @@ func (r *rollout) thereAndBack(t *testing.T, apply func(release string), all boo
 	apply("before")
 	r.await(t, "before")
 	service := r.openShop(t)
+	kept := r.openRefused(t, service)
 	layouts := map[string]string{"before": r.layout(t)}
 
 	traffic := r.visit(t, service, all)
@@ -74,6 +75,7 @@ func (r *rollout) thereAndBack(t *testing.T, apply func(release string), all boo
 		apply(release)
 		r.await(t, release)
 		r.expectFollowed(t, release, service)
+		r.expectKept(t, release, kept)
 		layouts[release] = r.layout(t)
 	}
 	traffic.expectAllAnswered(t)
@@ -196,11 +198,13 @@ func (r *rollout) kustomize(t *testing.T) func(release string) {
 	}
 }
 
+const namesPods = 3
+
 // openShop makes the entry point and its pods, and returns its Service once every node serves it.
 func (r *rollout) openShop(t *testing.T) *corev1.Service {
 	t.Helper()
 	r.pods("web", 3, map[string]string{"app": "web"})
-	r.pods("names", 3, map[string]string{"app": "names"}, lab.UDP(53))
+	r.pods("names", namesPods, map[string]string{"app": "names"}, lab.UDP(53))
 	r.kubectl(shop, "apply", "-f", "-")
 	r.kubectl("", "wait", "--for=condition=Programmed", "svcg/shop", "svcg/regulars", "--timeout=60s")
 	return r.service(t, "shop")
