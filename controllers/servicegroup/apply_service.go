@@ -42,8 +42,12 @@ func (r *Reconciler) applyStep(ctx context.Context, s *plan.Snapshot, step *plan
 	return r.applyAdoption(ctx, s, step)
 }
 
-// applyWrite writes the ServiceGroup's own Service.
+// applyWrite writes the ServiceGroup's own Service. An accepted spec is stored first if it is not: the write
+// removes the annotation from which that of v0.1 was taken over, and nothing else has it.
 func (r *Reconciler) applyWrite(ctx context.Context, s *plan.Snapshot, write *plan.ServiceWrite) error {
+	if write.Source == plan.FromAccepted && !s.Accepted.Stored {
+		return r.storeRevision(ctx, s, *s.Accepted) // and then another turn
+	}
 	key := client.ObjectKeyFromObject(s.Group)
 	defer r.writes.begin(key)()
 	written, err := r.write(ctx, write)
