@@ -81,6 +81,9 @@ func (b *builder) addPort(port *corev1.ServicePort, vip netip.Addr) {
 	b.candidates = b.computeCandidates(b.candidates[:0], port.Name, protocol, vip.Is4())
 	candidates := b.candidates
 	chosen := computeChoice(candidates, b.node)
+	if protocol == UDP {
+		chosen.serving = pick(candidates, func(c *candidate) bool { return c.serving })
+	}
 	chosen.cluster, chosen.local = b.limit(chosen.cluster), b.limit(chosen.local)
 	for i := range candidates {
 		if candidates[i].local {
@@ -121,7 +124,7 @@ func (b *builder) addPort(port *corev1.ServicePort, vip netip.Addr) {
 
 // frontend returns a frontend that may use every chosen endpoint.
 func (b *builder) frontend(key Key, chosen choice) Frontend {
-	f := Frontend{Key: key, Endpoints: chosen.cluster}
+	f := Frontend{Key: key, Endpoints: chosen.cluster, Serving: chosen.serving}
 	if b.service.Spec.SessionAffinity == corev1.ServiceAffinityClientIP {
 		f.AffinitySeconds = corev1.DefaultClientIPServiceAffinitySeconds
 		if c := b.service.Spec.SessionAffinityConfig; c != nil && c.ClientIP != nil && c.ClientIP.TimeoutSeconds != nil {

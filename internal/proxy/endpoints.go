@@ -12,6 +12,7 @@ import (
 type candidate struct {
 	Endpoint
 	ready              bool
+	serving            bool
 	servingTerminating bool
 	local              bool
 	hintNodes          []discoveryv1.ForNode
@@ -24,6 +25,8 @@ type candidate struct {
 type choice struct {
 	cluster []Endpoint
 	local   []Endpoint
+	// serving are the endpoints that may go on with a UDP flow they have; nil for other protocols.
+	serving []Endpoint
 	// any says whether an endpoint exists anywhere, which tells Drop from Reject.
 	any bool
 }
@@ -92,6 +95,7 @@ func (b *builder) computeCandidate(ep *discoveryv1.Endpoint, port uint16, ipv4 b
 	c := candidate{
 		Endpoint:           Endpoint{Addr: addr, Port: port},
 		ready:              ep.Conditions.Ready == nil || *ep.Conditions.Ready,
+		serving:            serving,
 		servingTerminating: serving && terminating,
 		local:              ep.NodeName != nil && *ep.NodeName == b.node.Name,
 	}

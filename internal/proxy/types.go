@@ -150,6 +150,10 @@ type Frontend struct {
 	// ClusterEndpoints are the choices behind ShortCircuit, sorted, without duplicates.
 	ClusterEndpoints []Endpoint
 
+	// Serving are the endpoints of a UDP port that serve, terminating ones too, whatever the policies and hints
+	// say, sorted: flows to them go on.
+	Serving []Endpoint
+
 	// SourceRanges are the clients that are let through; others get no answer. Nil is everybody.
 	SourceRanges []netip.Prefix
 

@@ -8,8 +8,8 @@ import (
 	"github.com/servicegroup-dev/servicegroup/internal/proxy"
 )
 
-// Serving is a frontend with every endpoint a connection to it may have; none if the frontend is
-// gone or refuses.
+// Serving is a frontend with every endpoint that may answer a flow to it, in any order and perhaps twice; none
+// if the frontend is gone or nobody serves it.
 type Serving struct {
 	Key       proxy.Key
 	Endpoints []proxy.Endpoint
@@ -22,7 +22,7 @@ func (s *State) servingUDP() []Serving {
 	for _, c := range s.services {
 		for i := range c.frontends {
 			if f := &c.frontends[i]; f.Protocol == proxy.UDP {
-				out = append(out, Serving{Key: f.Key, Endpoints: f.all()})
+				out = append(out, Serving{Key: f.Key, Endpoints: f.mayAnswer()})
 			}
 		}
 	}

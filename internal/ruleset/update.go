@@ -173,22 +173,30 @@ func (u *updater) forget(was, next *frontend) {
 	if !sticky && key.Protocol != proxy.UDP {
 		return
 	}
-	left := map[proxy.Endpoint]struct{}{}
-	for _, ep := range was.all() {
-		left[ep] = struct{}{}
-	}
-	first := len(left) == 0
-	for _, ep := range next.all() {
-		delete(left, ep)
-	}
 	if sticky {
-		for ep := range left {
+		for ep := range difference(was.all(), next.all()) {
 			u.change.Forget = append(u.change.Forget, Forget{IPv4: key.Addr.Is4(), Share: next.share.number, Endpoint: ep})
 		}
 	}
-	if key.Protocol == proxy.UDP && (first || len(left) > 0) {
-		u.change.UDP = append(u.change.UDP, Serving{Key: key, Endpoints: next.all()})
+	if key.Protocol != proxy.UDP {
+		return
 	}
+	first := len(was.all()) == 0
+	if first || len(difference(was.mayAnswer(), next.mayAnswer())) > 0 {
+		u.change.UDP = append(u.change.UDP, Serving{Key: key, Endpoints: next.mayAnswer()})
+	}
+}
+
+// difference returns what is in the first list and not in the second.
+func difference(list, without []proxy.Endpoint) map[proxy.Endpoint]struct{} {
+	left := map[proxy.Endpoint]struct{}{}
+	for _, ep := range list {
+		left[ep] = struct{}{}
+	}
+	for _, ep := range without {
+		delete(left, ep)
+	}
+	return left
 }
 
 // all are the endpoints that any connection to the frontend may have.
@@ -197,6 +205,12 @@ func (f *frontend) all() []proxy.Endpoint {
 		return f.Endpoints
 	}
 	return slices.Concat(f.Endpoints, f.ClusterEndpoints)
+}
+
+// mayAnswer are the endpoints that any UDP flow to the frontend may have: those for new ones, and those that
+// serve the flows they have.
+func (f *frontend) mayAnswer() []proxy.Endpoint {
+	return slices.Concat(f.all(), f.Serving)
 }
 
 // hop is a frontend's element in one of the maps that are not endpoints.

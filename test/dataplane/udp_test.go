@@ -9,6 +9,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/servicegroup-dev/servicegroup/internal/ruleset"
 )
 
 // TestUDPFlowsLeaveAPodThatLeft keeps one socket, and so one flow, through every change: without
@@ -52,6 +54,74 @@ func TestUDPFlowsLeaveAPodThatLeft(t *testing.T) {
 				b.change(t, newService("web3"))
 				expect("after the NodePort came back", "web3")
 			}
+		}
+	}
+}
+
+// TestUDPFlowsStayWithAPodThatServes keeps one socket through everything that sends new flows elsewhere.
+func TestUDPFlowsStayWithAPodThatServes(t *testing.T) {
+	b := requireBed(t)
+	draining := newService("web3")
+	draining.terminating = []string{"web1"}
+	local := corev1.ServiceInternalTrafficPolicyLocal
+	onNode := func(s *corev1.Service) {
+		s.Spec.InternalTrafficPolicy = &local
+		s.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal
+	}
+	for _, way := range []path{
+		{from: "asker2", to: "vip:53/udp"}, {from: "client", to: "node2:30053/udp"}, {from: "node2", to: "vip:53/udp"},
+	} {
+		for _, ipv4 := range []bool{true, false} {
+			b.serve(t, newService("web1"))
+			network, address := b.target(way.to, ipv4)
+			conn := b.dial(t, way.from, network, address)
+			expect := func(what string, conn net.Conn, want string) {
+				t.Helper()
+				if got := askAgain(t, conn); got != want {
+					t.Errorf("%s to %s, %s: %s answers, want %q", way.from, way.to, what, got, want)
+				}
+			}
+			expect("at first", conn, "web1")
+			b.change(t, draining)
+			expect("while web1 is draining", conn, "web1")
+			expect("a new flow meanwhile", b.dial(t, way.from, network, address), "web3")
+			b.restart(t, draining)
+			expect("after a restart of the agent", conn, "web1")
+			b.change(t, draining.with(onNode))
+			expect("after the policies were made Local", conn, "web1")
+			b.change(t, newService("web3"))
+			expect("after web1 has gone", conn, "web3")
+		}
+	}
+}
+
+func (b *bed) dial(t *testing.T, from, network, address string) net.Conn {
+	t.Helper()
+	conn, err := b.hosts[from].Dial(t.Context(), network, address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+// restart reads the tables back and commits the difference, as an agent does that was started anew.
+func (b *bed) restart(t *testing.T, services ...service) {
+	t.Helper()
+	for _, node := range b.nodes {
+		found, ok, err := node.tables.Read()
+		if err != nil || !ok {
+			t.Fatalf("reading the tables of %s: %v, and they are ours: %v", node.Name, err, ok)
+		}
+		state, result := ruleset.Adopt(found, ruleset.Update{
+			Services: b.build(node, services), Ranges: &ruleset.Ranges{Pods: clusterCIDRs(), Inside: clusterCIDRs()},
+		}, nil)
+		node.state = state
+		if err := node.tables.Commit(&result.Change); err != nil {
+			t.Fatalf("changing %s: %v", node.Name, err)
+		}
+		if _, err := node.flows.DeleteStale(result.Change.UDP, nil); err != nil {
+			t.Fatal(err)
 		}
 	}
 }
