@@ -31,9 +31,10 @@ import (
 //	             v        v         v         v
 //	           pick-N, inside-pick-N: daddr . proto . dport . random slot -> endpoint, dnat
 //	                               |
-//	           forward, or the node's own socket by input (nat): counting, learning
+//	           forward, or the node's own socket by record-input (nat): counting, learning
 //	                               |
-//	           postrouting (nat): counting, learning; masquerading
+//	           record-postrouting (nat): counting, learning
+//	           postrouting (nat): masquerading
 //	             hairpin, sources outside the cluster to a virtual IP, external addresses
 //
 // Packets to a virtual IP that no frontend answered arrive in refuse-forward and refuse-output,
@@ -79,6 +80,9 @@ const (
 	hookPrerouting, hookInput, hookForward, hookOutput, hookPostrouting = 0, 1, 2, 3, 4
 
 	priorityDNAT, prioritySNAT = -100, 100
+	// The first chain that translates a source is the last one to see the connection, and of one priority the
+	// chain that was registered last goes first: what must see every connection comes before anybody's.
+	priorityRecord = prioritySNAT - 1
 	// Before the filter chains of others, after destination NAT.
 	priorityRefuse = -90
 )
@@ -97,11 +101,9 @@ func (l Layout) chainSpecs() []chainSpec {
 	chains := []chainSpec{
 		{"prerouting", &hook{"nat", hookPrerouting, priorityDNAT}, [][]term{{vmap(ruleset.Frontends, frontendKey...)}}},
 		{"output", &hook{"nat", hookOutput, priorityDNAT}, [][]term{{vmap(ruleset.Frontends, frontendKey...)}}},
-		{"input", &hook{"nat", hookInput, prioritySNAT}, l.ifCounting([][]term{{statusDNAT, jump("learning")}})},
-		{"postrouting", &hook{"nat", hookPostrouting, prioritySNAT}, l.ifCounting([][]term{
-			{statusDNAT, jump("learning")},
-			{statusDNAT, jump("masquerading")},
-		})},
+		{"record-input", &hook{"nat", hookInput, priorityRecord}, l.ifCounting([][]term{{statusDNAT, jump("learning")}})},
+		{"record-postrouting", &hook{"nat", hookPostrouting, priorityRecord}, l.ifCounting([][]term{{statusDNAT, jump("learning")}})},
+		{"postrouting", &hook{"nat", hookPostrouting, prioritySNAT}, [][]term{{statusDNAT, jump("masquerading")}}},
 		{"refuse-forward", &hook{"filter", hookForward, priorityRefuse}, [][]term{{stateNew, jump("refusing")}}},
 		{"refuse-output", &hook{"filter", hookOutput, priorityRefuse}, [][]term{{stateNew, jump("refusing")}}},
 		{"refusing", nil, [][]term{
