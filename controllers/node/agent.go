@@ -39,7 +39,8 @@ type Agent struct {
 	port  atomic.Uint32
 	guard *guard
 	flows *staleFlows
-	late  lateClients
+	// stranded are the clients of endpoints that left.
+	stranded *strandedClients
 	// listeners keeps NodePorts off the node's own processes.
 	listeners listeners
 	// state is what the tables hold; nil when that is to be found out. mu is held while it is in
@@ -109,6 +110,10 @@ func (a *Agent) Run(ctx context.Context) error {
 		return err
 	}
 	go a.flows.run(ctx)
+	if a.stranded, err = newStrandedClients(a.options.Log, a.serves); err != nil {
+		return err
+	}
+	go a.stranded.run(ctx)
 	defer a.checks.close()
 	if a.options.Mode == ModeAll {
 		if err := conntrack.RaiseLimits(); err != nil {
@@ -164,8 +169,8 @@ func (a *Agent) await(ctx context.Context) bool {
 			a.metrics.repairs.Inc()
 			a.lookAnew()
 			return true
-		case <-a.late.due:
-			if err := a.forgetLate(); err != nil {
+		case clients := <-a.stranded.found:
+			if err := a.release(clients); err != nil {
 				a.failed(err)
 				return true
 			}
@@ -251,6 +256,7 @@ func (a *Agent) sync() error {
 		a.flows.settle(a.state.Gone(a.former))
 		a.state.Inherit(nil)
 		a.former = nil
+		a.stranded.look() // endpoints may have left while nobody looked
 		// Listing and building everything leaves more garbage than there is to keep, and on a quiet
 		// cluster nothing would give it back for long.
 		go debug.FreeOSMemory()

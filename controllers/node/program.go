@@ -113,7 +113,9 @@ func (a *Agent) commit(change *ruleset.Change, write func(*ruleset.Change) error
 	}
 	a.metrics.wrote(change)
 	a.flows.add(change.UDP)
-	a.late.add(change.Forget)
+	if len(change.Forget) > 0 {
+		a.stranded.look()
+	}
 	if !change.Empty() {
 		a.options.Log.V(1).Info("Programmed", "added", len(change.Add), "deleted", len(change.Delete), "bytes", a.tables.BatchSize())
 	}

@@ -1,6 +1,7 @@
 package nft
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -12,58 +13,85 @@ import (
 	"github.com/servicegroup-dev/servicegroup/internal/ruleset"
 )
 
-// forgetAttempts bounds how often entries are looked up again: because one of them ran out between the
-// reading and the deleting, or because a packet that found one on its way in was learned from on its way
-// out, after the entry was deleted.
-const forgetAttempts = 10
+// forgetBatch is how many clients one transaction takes out of the affinity map: few enough that others wait
+// for less than a millisecond.
+const forgetBatch = 256
 
-// Forget takes clients whose endpoint has left out of the affinity map, and says whether there were any.
-// Packets fill that map, so it has to be read; only frontends with session affinity that lose an endpoint
-// come here.
-func (t *Tables) Forget(list []ruleset.Forget) (found bool, err error) {
-	for _, f := range []*family{&ipv4, &ipv6} {
-		wanted := map[ruleset.Forget]struct{}{}
-		for _, forget := range list {
-			if forget.IPv4 == (f == &ipv4) {
-				wanted[forget] = struct{}{}
-			}
-		}
-		if len(wanted) == 0 {
-			continue
-		}
-		some, err := t.forgetFamily(f, wanted)
-		if err != nil {
-			return found, fmt.Errorf("ending session affinity of endpoints that left: %w", err)
-		}
-		found = found || some
-	}
-	return found, nil
+// Stranded are clients that session affinity binds to one endpoint that no longer serves them.
+type Stranded struct {
+	ruleset.Forget
+	// keys are those of the clients in the affinity map, at most forgetBatch.
+	keys [][]byte
 }
 
-func (t *Tables) forgetFamily(f *family, wanted map[ruleset.Forget]struct{}) (found bool, err error) {
-	for range forgetAttempts {
-		var keys [][]byte
+// Stranded reads the affinity map, which packets fill, and returns the clients of endpoints that serves denies.
+// It is asked once for each endpoint of a share.
+func (t *Tables) Stranded(serves func(ruleset.Forget) bool) ([]Stranded, error) {
+	var out []Stranded
+	for _, f := range []*family{&ipv4, &ipv6} {
+		// open is the place in out where an endpoint's next client goes, -1 for an endpoint that serves.
+		open := map[ruleset.Forget]int{}
 		d := decoder{family: f}
-		err = t.dump(f, affinityMap, func(e rawElement) {
-			if len(e.key) < f.addressLength()+4 {
+		err := t.dump(f, affinityMap, func(e rawElement) {
+			n := f.addressLength()
+			if len(e.key) != n+4 {
 				return
 			}
-			entry := ruleset.Forget{IPv4: f == &ipv4, Share: binary.NativeEndian.Uint32(e.key[f.addressLength():])}
-			_, whole := wanted[entry]
-			entry.Endpoint = d.endpoint(e.value)
-			if _, one := wanted[entry]; whole || one {
-				keys = append(keys, append([]byte(nil), e.key...))
+			of := ruleset.Forget{IPv4: f == &ipv4, Share: binary.NativeEndian.Uint32(e.key[n:]), Endpoint: d.endpoint(e.value)}
+			at, known := open[of]
+			if !known && serves(of) {
+				at = -1
+				open[of] = at
 			}
+			if at < 0 {
+				return
+			}
+			if !known || len(out[at].keys) == forgetBatch {
+				at = len(out)
+				open[of] = at
+				out = append(out, Stranded{Forget: of})
+			}
+			out[at].keys = append(out[at].keys, bytes.Clone(e.key))
 		})
-		if err != nil || len(keys) == 0 {
-			return found, err
-		}
-		found = true
-		if err = t.deleteAffinity(f, keys); err != nil && !errors.Is(err, unix.ENOENT) {
-			return found, err
+		if err != nil && !errors.Is(err, unix.ENOENT) { // without tables nobody is remembered
+			return nil, fmt.Errorf("reading what session affinity remembers: %w", err)
 		}
 	}
-	return found, err
+	return out, nil
+}
+
+// Release takes stranded clients out of the affinity map. Each is a message of its own, so that the kernel
+// tells which of them have run out since they were read: one of those would undo the whole transaction.
+func (t *Tables) Release(clients Stranded) error {
+	f := familyOf(clients.IPv4)
+	for keys := clients.keys; len(keys) > 0; {
+		t.begin()
+		first := t.batch.seq + 1
+		w := elements{message: &t.batch, family: f, kind: unix.NFT_MSG_DELSETELEM}
+		for _, key := range keys {
+			w.affinityKey(key)
+			w.finish()
+		}
+		rest, at := make([][]byte, 0, len(keys)), 0
+		var failure error
+		refused, err := t.transact(func(seq uint32, err error) {
+			i := int(seq - first)
+			if !errors.Is(err, unix.ENOENT) || i < at || i >= len(keys) {
+				failure = errors.Join(failure, err)
+				return
+			}
+			rest = append(rest, keys[at:i]...)
+			at = i + 1
+		})
+		if err = errors.Join(err, failure); err != nil {
+			return fmt.Errorf("ending session affinity of endpoints that left: %w", err)
+		}
+		if refused == 0 {
+			return nil
+		}
+		keys = append(rest, keys[at:]...)
+	}
+	return nil
 }
 
 // Remembered looks up what session affinity remembers of a client that comes by the frontends with this
@@ -154,16 +182,6 @@ func (w *elements) remembered(client *ruleset.Remembered) {
 	const milliseconds = 1000
 	w.bytes(unix.NFTA_SET_ELEM_TIMEOUT, binary.BigEndian.AppendUint64(nil, uint64(client.Seconds)*milliseconds))
 	w.endNest(at)
-}
-
-func (t *Tables) deleteAffinity(f *family, keys [][]byte) error {
-	t.begin()
-	w := elements{message: &t.batch, family: f, kind: unix.NFT_MSG_DELSETELEM}
-	for _, key := range keys {
-		w.affinityKey(key)
-	}
-	w.finish()
-	return t.flush()
 }
 
 // affinityKey writes an element of the affinity map without its data.

@@ -3,6 +3,7 @@ package nft_test
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/servicegroup-dev/servicegroup/internal/nft"
@@ -95,6 +96,55 @@ func TestClientsAreRememberedByTablesOfAnotherLayout(t *testing.T) {
 			t.Errorf("%s of %s is remembered: %v, %v", c.Client, c.Endpoint, found, err)
 		case found && (entry.Endpoint != c.Endpoint || entry.Seconds < c.Seconds-10 || entry.Seconds > c.Seconds):
 			t.Errorf("remembered is %s, want %s", entry, c.Remembered)
+		}
+	}
+}
+
+// TestStrandedClientsAreReleasedThoughSomeRunOut takes some of the clients away between the reading and the
+// deleting, as the kernel does with those whose time is over.
+func TestStrandedClientsAreReleasedThoughSomeRunOut(t *testing.T) {
+	for _, family := range []string{"ip", "ip6"} {
+		tables, state := openTables(t), ruleset.NewState()
+		change := state.Apply(dualStackUpdate()).Change
+		if err := tables.Replace(&change); err != nil {
+			t.Fatal(err)
+		}
+		known := endpoints(map[string]string{"ip": "ipv4", "ip6": "ipv6"}[family], 6) // of which five serve at most
+		share := ruleset.SharesOf(state.Elements(), family == "ip")[0]
+		at := netip.MustParseAddr(map[string]string{"ip": "10.245.0.0", "ip6": "fd00:1::"}[family])
+		element := func(client netip.Addr) string { return fmt.Sprintf("%s . %x:%x", client, share>>16, share&0xffff) }
+		const bound = 1000
+		var script, gone strings.Builder
+		for i := range bound + 1 {
+			at = at.Next()
+			endpoint := known[5]
+			if i == bound {
+				endpoint = known[0]
+			}
+			fmt.Fprintf(&script, "add element %s servicegroup affinity { %s timeout 600s : %s . %d }\n", family, element(at), endpoint.Addr, endpoint.Port)
+			if i%7 == 0 {
+				fmt.Fprintf(&gone, "delete element %s servicegroup affinity { %s }\n", family, element(at))
+			}
+		}
+		runNFT(t, script.String(), "-f", "-")
+		stranded, err := tables.Stranded(state.Serves)
+		if err != nil || len(stranded) < 2 {
+			t.Fatalf("%d batches are stranded, %v; want several", len(stranded), err)
+		}
+		runNFT(t, gone.String(), "-f", "-")
+		for range 2 { // the second time, none of them is there
+			for _, clients := range stranded {
+				if err := tables.Release(clients); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		sessions, err := tables.Sessions()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if clients := sessions.Clients; len(clients) != 1 || clients[0].Client != at || clients[0].Endpoint != known[0] {
+			t.Errorf("remembered are %v, want %s of %s alone", clients, at, known[0])
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package nft
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -58,11 +59,7 @@ func (t *Tables) Commit(change *ruleset.Change) error {
 	if change.Empty() {
 		return nil
 	}
-	if err := t.commit(change, func() error { return nil }); err != nil {
-		return err
-	}
-	_, err := t.Forget(change.Forget)
-	return err
+	return t.commit(change, func() error { return nil })
 }
 
 // Cleanup deletes the tables, and nothing else.
@@ -162,37 +159,47 @@ func (t *Tables) flush() error {
 	if len(t.batch.buf) <= headerLength+nfgenLength {
 		return nil
 	}
+	var failure error
+	_, err := t.transact(func(seq uint32, err error) {
+		if failure == nil {
+			failure = fmt.Errorf("committing to nftables: message %d of the transaction: %w", seq, err)
+		}
+	})
+	return cmp.Or(err, failure)
+}
+
+// transact sends the transaction, calls refuse for each message that the kernel does not take, in their order, and
+// returns how many these are. Of a transaction with such a message nothing is written.
+func (t *Tables) transact(refuse func(seq uint32, err error)) (refused int, err error) {
 	t.batch.acknowledge()
 	last := t.batch.seq
 	t.batch.beginRaw(unix.NFNL_MSG_BATCH_END, 0, unix.AF_UNSPEC, unix.NFNL_SUBSYS_NFTABLES)
 	t.batch.end()
 	if err := t.socket.send(t.batch.buf); err != nil {
-		return err
+		return 0, err
 	}
-	var failure error
 	acknowledged := false
-	err := t.socket.answers(func(kind uint16, seq uint32, body []byte) {
+	err = t.socket.answers(func(kind uint16, seq uint32, body []byte) {
 		if kind == unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_DELSETELEM {
 			t.noteLeft(body)
 		}
 		if kind != unix.NLMSG_ERROR {
 			return
 		}
-		if err := errorNumber(body); err != nil && failure == nil {
-			failure = fmt.Errorf("message %d of the transaction: %w", seq, err)
+		if err := errorNumber(body); err != nil {
+			refused++
+			refuse(seq, err)
 		}
 		acknowledged = acknowledged || seq == last
 	})
 	switch {
-	case err != nil:
-		return err
-	case failure != nil:
-		return fmt.Errorf("committing to nftables: %w", failure)
+	case err != nil || refused > 0:
+		return refused, err
 	case !acknowledged:
-		return errors.New("committing to nftables: the kernel sent no answer")
+		return 0, errors.New("committing to nftables: the kernel sent no answer")
 	}
 	t.commits++
-	return nil
+	return 0, nil
 }
 
 // ForeignGenerations is how often somebody else changed the ruleset of this network namespace, in any

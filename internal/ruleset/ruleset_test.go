@@ -335,22 +335,23 @@ func TestAffinityForgetsEndpointsThatLeave(t *testing.T) {
 	if want := []Forget{{IPv4: true, Share: 1, Endpoint: pods(2)[0]}}; !slices.Equal(change.Forget, want) {
 		t.Errorf("forgets %v, want %v", change.Forget, want)
 	}
-	gone := change.Forget
-	if still := state.StillGone(slices.Clone(gone)); !slices.Equal(still, gone) {
-		t.Errorf("still gone are %v, want %v", still, gone)
+	serves := func(when string, wants ...bool) {
+		t.Helper()
+		for i, want := range wants {
+			if client := (Forget{IPv4: true, Share: 1, Endpoint: pods(i + 1)[0]}); state.Serves(client) != want {
+				t.Errorf("%s, %s serves its clients: %v", when, client.Endpoint, !want)
+			}
+		}
 	}
+	serves("after the second left", true, false)
 	sticky.Endpoints = pods(1, 2)
 	state.Apply(one("s", sticky))
-	if still := state.StillGone(slices.Clone(gone)); len(still) > 0 {
-		t.Errorf("still gone are %v, want none: it is back", still)
-	}
+	serves("after it came back", true, true)
 	change = state.Apply(Update{Services: map[types.NamespacedName]*proxy.Service{name("s"): nil}}).Change
 	if want := []Forget{{IPv4: true, Share: 1}}; !slices.Equal(change.Forget, want) || !slices.Equal(change.DeleteChains, []FamilyChain{learn}) {
 		t.Errorf("forgets %v and deletes chains %v, want %v and %v", change.Forget, change.DeleteChains, want, learn)
 	}
-	if still := state.StillGone(slices.Clone(change.Forget)); !slices.Equal(still, change.Forget) {
-		t.Errorf("still gone are %v, want %v", still, change.Forget)
-	}
+	serves("after the Service was deleted", false, false)
 }
 
 func TestFrontendsShareTheirClientsByServicePort(t *testing.T) {

@@ -14,7 +14,8 @@ import (
 // shares numbers what frontends with session affinity share their clients' endpoints by: a client that
 // comes by the virtual IP and by a NodePort has one endpoint.
 type shares struct {
-	numbers map[sharing]*share
+	numbers  map[sharing]*share
+	byNumber map[uint32]*share
 	// last is the highest number given. Numbers are not given again: an entry that packets wrote may
 	// outlast its frontends.
 	last uint32
@@ -40,11 +41,14 @@ type share struct {
 	frontends int
 }
 
-func newShares() shares { return shares{numbers: map[sharing]*share{}} }
+func newShares() shares {
+	return shares{numbers: map[sharing]*share{}, byNumber: map[uint32]*share{}}
+}
 
 // copy returns the same numbers, with no frontends that have them.
 func (s *shares) copy() shares {
-	out := shares{numbers: make(map[sharing]*share, len(s.numbers)), last: s.last}
+	out := newShares()
+	out.last = s.last
 	for of, n := range s.numbers {
 		out.numbers[of] = &share{sharing: of, number: n.number}
 	}
@@ -71,7 +75,7 @@ func (s *shares) take(service types.NamespacedName, f *proxy.Frontend) *share {
 	n := s.numbers[of]
 	if n == nil {
 		n = &share{sharing: of, number: s.next(f.Key)}
-		s.numbers[of] = n
+		s.numbers[of], s.byNumber[n.number] = n, n
 	}
 	n.frontends++
 	return n
@@ -119,26 +123,18 @@ func (u *updater) giveUp(n *share) {
 	}
 	if n.frontends--; n.frontends == 0 {
 		delete(u.shares.numbers, n.sharing)
+		delete(u.shares.byNumber, n.number)
 		u.change.Forget = append(u.change.Forget, Forget{IPv4: n.ipv4, Share: n.number})
 	}
 }
 
-// StillGone returns those of the list whose endpoint has not come back since.
-func (s *State) StillGone(list []Forget) []Forget {
-	if len(list) == 0 {
-		return nil
+// Serves reports whether an endpoint is still one of those that the clients of a share may have.
+func (s *State) Serves(client Forget) bool {
+	n := s.shares.byNumber[client.Share]
+	if n == nil || n.ipv4 != client.IPv4 || s.services[n.service] == nil {
+		return false
 	}
-	numbered := map[uint32]*share{}
-	for _, n := range s.shares.numbers {
-		numbered[n.number] = n
-	}
-	return slices.DeleteFunc(list, func(forget Forget) bool {
-		n := numbered[forget.Share]
-		if n == nil {
-			return false // nor has a frontend
-		}
-		return slices.ContainsFunc(s.services[n.service].frontends, func(f frontend) bool {
-			return f.share == n && slices.Contains(f.all(), forget.Endpoint)
-		})
+	return slices.ContainsFunc(s.services[n.service].frontends, func(f frontend) bool {
+		return f.share == n && (slices.Contains(f.Endpoints, client.Endpoint) || slices.Contains(f.ClusterEndpoints, client.Endpoint))
 	})
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -14,6 +16,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/servicegroup-dev/servicegroup/internal/lab"
+	"github.com/servicegroup-dev/servicegroup/internal/ruleset"
 )
 
 // A packet that is on its way while its endpoint leaves is learned from when it goes out, after the agent
@@ -66,4 +69,80 @@ func TestABusyClientGetsAwayFromAnEndpointThatLeft(t *testing.T) {
 			return err
 		})
 	}
+}
+
+// Clients whose time runs out while the agent releases those of an endpoint that left must not keep the others
+// bound to it.
+func TestClientsOfAnEndpointThatLeftAreReleasedWhileOthersRunOut(t *testing.T) {
+	b := requireBed(t)
+	agent := b.startAgent(t)
+	left, stays := netip.MustParseAddr("10.244.200.1"), netip.MustParseAddr("10.244.200.2")
+	service := b.serviceOf(t, "full", func(s *corev1.Service) { s.Spec.SessionAffinity = corev1.ServiceAffinityClientIP }, left, stays)
+	b.awaitEndpoints(t, service.Spec.ClusterIP, []netip.Addr{left, stays})
+	share := b.shareOf(t, service.Spec.ClusterIP)
+	client := netip.MustParseAddr("10.96.128.0")
+	var batches [][]string // nft's send buffer is a small one in the lab
+	for i := range 30000 { // of which a hundred run out in every second
+		if i%2000 == 0 {
+			batches = append(batches, nil)
+		}
+		client = client.Next()
+		last := &batches[len(batches)-1]
+		*last = append(*last, fmt.Sprintf("%s . %x:%x timeout %dms : %s . 80", client, share>>16, share&0xffff, 1000+10*i, left))
+	}
+	boundTo := func(endpoint netip.Addr) (n int) {
+		t.Helper()
+		sessions, err := b.tables.Sessions()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range sessions.Clients {
+			if c.Endpoint.Addr == endpoint {
+				n++
+			}
+		}
+		return n
+	}
+	load := func() {
+		t.Helper()
+		for _, batch := range batches {
+			b.nft(t, "add element ip servicegroup affinity { "+strings.Join(batch, ", ")+" }")
+		}
+		if n := boundTo(left); n < 20000 {
+			t.Fatalf("%d clients are bound", n)
+		}
+	}
+	released := func() error {
+		if n := boundTo(left); n > 0 {
+			return fmt.Errorf("%d clients are still bound to %s", n, left)
+		}
+		return nil
+	}
+	load()
+	b.setEndpoints(t, "full", stays)
+	eventually(t, "its clients are released", released)
+
+	// Nor are they forgotten by an agent that starts after it left.
+	if err := agent.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	load()
+	b.startAgent(t)
+	eventually(t, "its clients are released by another agent", released)
+}
+
+// shareOf returns the number by which the frontends of a virtual IP share their clients' endpoints.
+func (b *bed) shareOf(t *testing.T, vip string) uint32 {
+	t.Helper()
+	elements, err := b.tables.Elements()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range elements {
+		if e.Map == ruleset.AffinityShares && e.Key.Addr.String() == vip {
+			return e.Chain.N
+		}
+	}
+	t.Fatalf("%s has no session affinity", vip)
+	return 0
 }

@@ -154,6 +154,13 @@ func (b *bed) change(t *testing.T, services ...service) {
 		if err := node.tables.Commit(&change); err != nil {
 			t.Fatalf("changing %s: %v", node.Name, err)
 		}
+		stranded, err := node.tables.Stranded(node.state.Serves)
+		for _, clients := range stranded {
+			err = errors.Join(err, node.tables.Release(clients))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
 		if _, err := node.flows.DeleteStale(change.UDP, nil); err != nil {
 			t.Fatal(err)
 		}
