@@ -39,6 +39,12 @@ func parseNodePorts(words []string) (nodePorts, error) {
 	return out, nil
 }
 
+// everywhere reports whether all addresses of the node are meant, in both families.
+func (n *nodePorts) everywhere() bool {
+	return slices.Contains(n.ranges, netip.PrefixFrom(netip.IPv4Unspecified(), 0)) &&
+		slices.Contains(n.ranges, netip.PrefixFrom(netip.IPv6Unspecified(), 0))
+}
+
 // compute returns the addresses that answer, sorted. Loopback and link-local addresses never do:
 // they would need route_localnet, which opens the node's own services to its neighbours
 // (CVE-2020-8558).

@@ -82,7 +82,7 @@ func New(options Options) (*Agent, error) {
 	a := &Agent{options: options, watcher: w, metrics: m, nodePorts: nodePorts, disputed: map[proxy.Key]types.NamespacedName{}}
 	a.ignored = newIgnored(options.Log, m.ignored, w.mark)
 	a.listeners = listeners{log: options.Log, mark: w.mark, left: map[types.NamespacedName][]proxy.Key{}}
-	a.checks = newHealthChecks(a.health.healthy)
+	a.checks = newHealthChecks(a.health.healthy, m.healthPorts, options.Log)
 	a.reports = newReporter(&options)
 	if options.CountConnections {
 		a.counts = newConnectionCounts()

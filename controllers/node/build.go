@@ -3,6 +3,7 @@ package node
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"runtime"
 	"sync"
 
@@ -64,14 +65,11 @@ func (a *Agent) build(names []types.NamespacedName) (map[types.NamespacedName]*p
 // buildsPerWorker is the number of Services from which on a second core is worth its start.
 const buildsPerWorker = 256
 
-// answerHealthChecks answers load balancers on the health-check NodePorts of these Services.
+// answerHealthChecks answers load balancers on the health-check NodePorts of these Services, where NodePorts do.
 func (a *Agent) answerHealthChecks(services map[types.NamespacedName]*proxy.Service) {
-	for name, service := range services {
-		if service == nil {
-			service = &proxy.Service{}
-		}
-		if err := a.checks.set(name, service.HealthCheckNodePort, service.LocalReady); err != nil {
-			a.options.Log.Error(err, "Load balancers cannot tell whether this node has endpoints", "service", name)
-		}
+	addresses := a.node.NodePortAddresses
+	if a.nodePorts.everywhere() {
+		addresses = []netip.Addr{{}}
 	}
+	a.checks.set(services, addresses)
 }

@@ -24,6 +24,7 @@ type metrics struct {
 	ignored     *prometheus.GaugeVec
 	collisions  prometheus.Gauge
 	conflicts   prometheus.Gauge
+	healthPorts prometheus.Gauge
 	staleFlows  prometheus.Counter
 	lastSynced  prometheus.Gauge
 
@@ -62,6 +63,8 @@ func newMetrics(registerer prometheus.Registerer, mode Mode) (*metrics, error) {
 		}, []string{"reason"}),
 		collisions: gauge("nodeport_collisions", "NodePorts that are left to a process of the node that listens on them, by address."),
 		conflicts:  gauge("conflicting_services", "Services of which a frontend is left out because another Service has it already."),
+		healthPorts: gauge("health_check_ports_waiting",
+			"Health-check NodePorts that cannot be listened on yet, by address; they are tried again."),
 		staleFlows: prometheus.NewCounter(counter("stale_udp_flows_deleted_total", "UDP flows that were ended because their endpoint left.")),
 		lastSynced: gauge("last_sync_timestamp_seconds", "When the last sync succeeded, in seconds since 1970."),
 	}
@@ -73,7 +76,7 @@ func newMetrics(registerer prometheus.Registerer, mode Mode) (*metrics, error) {
 		m.failures.WithLabelValues(reason)
 	}
 	collectors := []prometheus.Collector{
-		m.duration, m.programming, m.failures, m.repairs, m.elements, m.services, m.ignored, m.collisions, m.conflicts, m.staleFlows, m.lastSynced,
+		m.duration, m.programming, m.failures, m.repairs, m.elements, m.services, m.ignored, m.collisions, m.conflicts, m.healthPorts, m.staleFlows, m.lastSynced,
 	}
 	if mode == ModeAll {
 		collectors = append(collectors, m.addProxyNames()...)

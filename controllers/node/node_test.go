@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -145,10 +147,13 @@ func TestHealthReport(t *testing.T) {
 
 func TestHealthCheckNodePort(t *testing.T) {
 	var healthy atomic.Bool
-	checks := newHealthChecks(healthy.Load)
+	checks := newHealthChecks(healthy.Load, prometheus.NewGauge(prometheus.GaugeOpts{}), logr.Discard())
 	defer checks.close()
 	name := types.NamespacedName{Namespace: "default", Name: "web"}
 	port := freePort(t)
+	set := func(port int32, local proxy.PerFamily) {
+		checks.set(map[types.NamespacedName]*proxy.Service{name: {HealthCheckNodePort: port, LocalReady: local}}, []netip.Addr{{}})
+	}
 	get := func() (int, string, map[string]any) {
 		response, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/", port))
 		if err != nil {
@@ -168,30 +173,24 @@ func TestHealthCheckNodePort(t *testing.T) {
 	}{{2, true, 200}, {0, true, 503}, {1, false, 503}, {1, true, 200}} {
 		healthy.Store(step.healthy)
 		// Of the other family it has others, which do not count.
-		if err := checks.set(name, port, proxy.PerFamily{IPv4: step.local, IPv6: 1 - min(1, step.local)}); err != nil {
-			t.Fatal(err)
-		}
+		set(port, proxy.PerFamily{IPv4: step.local, IPv6: 1 - min(1, step.local)})
 		status, weight, body := get()
 		if status != step.status || weight != fmt.Sprint(step.local) || body["localEndpoints"] != float64(step.local) || body["serviceProxyHealthy"] != step.healthy {
 			t.Errorf("%+v: status %d, weight %s, body %v", step, status, weight, body)
 		}
 	}
-	if err := checks.set(name, port, proxy.PerFamily{IPv6: 3}); err != nil {
-		t.Fatal(err)
-	}
+	set(port, proxy.PerFamily{IPv6: 3})
 	if status, weight, _ := get(); status != 503 || weight != "0" {
 		t.Errorf("over IPv4: status %d, weight %s", status, weight)
 	}
 	// Not every machine that runs this has IPv6.
 	over6 := context.WithValue(t.Context(), http.LocalAddrContextKey, &net.TCPAddr{IP: net.IPv6loopback})
 	answer := httptest.NewRecorder()
-	checks.servers[name].answer(answer, httptest.NewRequestWithContext(over6, http.MethodGet, "/", nil), true)
+	checks.wanted[name].answer(answer, httptest.NewRequestWithContext(over6, http.MethodGet, "/", nil), true)
 	if weight := answer.Header().Get("X-Load-Balancing-Endpoint-Weight"); answer.Code != 200 || weight != "3" {
 		t.Errorf("over IPv6: status %d, weight %s", answer.Code, weight)
 	}
-	if err := checks.set(name, 0, proxy.PerFamily{}); err != nil {
-		t.Fatal(err)
-	}
+	set(0, proxy.PerFamily{})
 	if status, _, _ := get(); status != 0 {
 		t.Errorf("a Service without a health-check NodePort still answers %d", status)
 	}
