@@ -120,8 +120,11 @@ func (t *Tables) Remembered(client netip.Addr, share uint32) (entry ruleset.Reme
 func (t *Tables) Sessions() (ruleset.Sessions, error) {
 	var out ruleset.Sessions
 	for _, f := range []*family{&ipv4, &ipv6} {
-		shares := decoder{family: f, m: ruleset.AffinityShares}
-		err := t.dump(f, ruleset.AffinityShares.String(), shares.visit)
+		var shares decoder
+		err := t.dumpWhole(f, ruleset.AffinityShares.String(), func() func(rawElement) {
+			shares = decoder{family: f, m: ruleset.AffinityShares}
+			return shares.visit
+		})
 		if err == nil {
 			err = t.dump(f, affinityMap, func(e rawElement) {
 				if client, ok := shares.remembered(e); ok {

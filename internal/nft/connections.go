@@ -20,8 +20,11 @@ type Count struct {
 func (t *Tables) Connections() ([]Count, error) {
 	var out []Count
 	for _, f := range []*family{&ipv4, &ipv6} {
-		d := decoder{family: f}
-		err := t.dump(f, ruleset.Connections.String(), func(e rawElement) { out = append(out, d.count(e)) })
+		d, first := decoder{family: f}, len(out)
+		err := t.dumpWhole(f, ruleset.Connections.String(), func() func(rawElement) {
+			out = out[:first]
+			return func(e rawElement) { out = append(out, d.count(e)) }
+		})
 		if err != nil {
 			return nil, err
 		}

@@ -129,8 +129,12 @@ func (t *Tables) Elements() ([]ruleset.Element, error) {
 			if m == ruleset.Connections && !t.layout.CountConnections {
 				continue
 			}
-			d := decoder{family: f, m: m}
-			if err := t.dump(f, m.String(), d.visit); err != nil {
+			var d decoder
+			err := t.dumpWhole(f, m.String(), func() func(rawElement) {
+				d = decoder{family: f, m: m}
+				return d.visit
+			})
+			if err != nil {
 				return nil, err
 			}
 			out = append(out, d.finish()...)
