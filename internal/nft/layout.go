@@ -73,11 +73,15 @@ type hook struct {
 	kind     string
 	number   uint32
 	priority int32
+	// drops says that the chain does not accept what reaches its end, which is none of ours.
+	drops bool
 }
 
 // Hook numbers and priorities (linux/netfilter.h, netfilter_ipv4.h).
 const (
 	hookPrerouting, hookInput, hookForward, hookOutput, hookPostrouting = 0, 1, 2, 3, 4
+
+	accept = 1 // NF_ACCEPT
 
 	priorityDNAT, prioritySNAT = -100, 100
 	// The first chain that translates a source is the last one to see the connection, and of one priority the
@@ -99,13 +103,13 @@ const draws = 6
 
 func (l Layout) chainSpecs() []chainSpec {
 	chains := []chainSpec{
-		{"prerouting", &hook{"nat", hookPrerouting, priorityDNAT}, [][]term{{vmap(ruleset.Frontends, frontendKey...)}}},
-		{"output", &hook{"nat", hookOutput, priorityDNAT}, [][]term{{vmap(ruleset.Frontends, frontendKey...)}}},
-		{"record-input", &hook{"nat", hookInput, priorityRecord}, l.ifCounting([][]term{{statusDNAT, jump("learning")}})},
-		{"record-postrouting", &hook{"nat", hookPostrouting, priorityRecord}, l.ifCounting([][]term{{statusDNAT, jump("learning")}})},
-		{"postrouting", &hook{"nat", hookPostrouting, prioritySNAT}, [][]term{{statusDNAT, jump("masquerading")}}},
-		{"refuse-forward", &hook{"filter", hookForward, priorityRefuse}, [][]term{{stateNew, jump("refusing")}}},
-		{"refuse-output", &hook{"filter", hookOutput, priorityRefuse}, [][]term{{stateNew, jump("refusing")}}},
+		{"prerouting", &hook{kind: "nat", number: hookPrerouting, priority: priorityDNAT}, [][]term{{vmap(ruleset.Frontends, frontendKey...)}}},
+		{"output", &hook{kind: "nat", number: hookOutput, priority: priorityDNAT}, [][]term{{vmap(ruleset.Frontends, frontendKey...)}}},
+		{"record-input", &hook{kind: "nat", number: hookInput, priority: priorityRecord}, l.ifCounting([][]term{{statusDNAT, jump("learning")}})},
+		{"record-postrouting", &hook{kind: "nat", number: hookPostrouting, priority: priorityRecord}, l.ifCounting([][]term{{statusDNAT, jump("learning")}})},
+		{"postrouting", &hook{kind: "nat", number: hookPostrouting, priority: prioritySNAT}, [][]term{{statusDNAT, jump("masquerading")}}},
+		{"refuse-forward", &hook{kind: "filter", number: hookForward, priority: priorityRefuse}, [][]term{{stateNew, jump("refusing")}}},
+		{"refuse-output", &hook{kind: "filter", number: hookOutput, priority: priorityRefuse}, [][]term{{stateNew, jump("refusing")}}},
 		{"refusing", nil, [][]term{
 			{in(ruleset.VirtualIPs, daddr), goTo("rejecting")},
 			{in(ruleset.ServiceRanges, daddr), drop},
@@ -279,7 +283,7 @@ func (m *message) addChain(f *family, spec *chainSpec) {
 		m.uint32(unix.NFTA_HOOK_PRIORITY, uint32(spec.hook.priority))
 		m.endNest(nest)
 		m.text(unix.NFTA_CHAIN_TYPE, spec.hook.kind)
-		m.uint32(unix.NFTA_CHAIN_POLICY, 1) // NF_ACCEPT
+		m.uint32(unix.NFTA_CHAIN_POLICY, accept)
 	}
 	m.end()
 }

@@ -254,46 +254,6 @@ func TestCleanupDeletesOnlyOurTables(t *testing.T) {
 	}
 }
 
-func TestReadTellsOurLayoutFromOthers(t *testing.T) {
-	tables, state := openTables(t), ruleset.NewState()
-	read := func() (ruleset.Tables, bool) {
-		t.Helper()
-		found, ok, err := tables.Read()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return found, ok
-	}
-	if _, ok := read(); ok {
-		t.Error("there are no tables, and they are said to be ours")
-	}
-	change := state.Apply(dualStackUpdate()).Change
-	if err := tables.Replace(&change); err != nil {
-		t.Fatal(err)
-	}
-	found, ok := read()
-	if !ok {
-		t.Fatal("tables that were just written are not recognised")
-	}
-	if _, result := ruleset.Adopt(found, dualStackUpdate(), nil); len(result.Change.Add)+len(result.Change.Delete)+len(result.Change.AddChains)+len(result.Change.DeleteChains) > 0 {
-		t.Errorf("adopting tables that are right writes %+v", result.Change)
-	}
-	for _, tamper := range []string{
-		"flush chain ip servicegroup rejecting",
-		"add rule ip6 servicegroup prerouting drop",
-		"add chain ip servicegroup foreign",
-		"delete table ip6 servicegroup",
-	} {
-		if err := tables.Replace(&change); err != nil {
-			t.Fatal(err)
-		}
-		runNFT(t, tamper+"\n", "-f", "-")
-		if _, ok := read(); ok {
-			t.Errorf("after %q the layout is said to be ours", tamper)
-		}
-	}
-}
-
 func TestMonitorSeesOnlyWhatOthersDoToOurTables(t *testing.T) {
 	tables, state := openTables(t), ruleset.NewState()
 	monitor, err := nft.OpenMonitor(func(port uint32) bool { return port == tables.PortID() })

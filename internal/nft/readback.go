@@ -50,8 +50,8 @@ func (t *Tables) Exist() (bool, error) {
 	return exist, nil
 }
 
-// checkLayout says whether a family's table is what addTable writes, as far as its fingerprint and the
-// number of rules of each chain tell, and which learn chains it has besides.
+// checkLayout says whether a family's table is what addTable writes, as far as its fingerprint, its chains' hooks and
+// their rules tell, and which learn chains it has besides.
 func (t *Tables) checkLayout(f *family) (learners []ruleset.Chain, ok bool, err error) {
 	comment, err := t.layout.comment(f)
 	if err != nil {
@@ -60,16 +60,17 @@ func (t *Tables) checkLayout(f *family) (learners []ruleset.Chain, ok bool, err 
 	same := false
 	err = t.list(f, unix.NFT_MSG_GETTABLE, func(attribute map[uint16][]byte) {
 		if textOf(attribute[unix.NFTA_TABLE_NAME]) == tableName {
-			same = bytes.Equal(attribute[tableUserData], comment)
+			same = bytes.Equal(attribute[tableUserData], comment) && numberOf(attribute[unix.NFTA_TABLE_FLAGS])&tableDormant == 0
 		}
 	})
 	if err != nil || !same {
 		return nil, false, err
 	}
-	rules := map[string]int{}
+	rules, hooks := map[string][][]byte{}, map[string]hook{}
 	err = t.list(f, unix.NFT_MSG_GETCHAIN, func(attribute map[uint16][]byte) {
 		if textOf(attribute[unix.NFTA_CHAIN_TABLE]) == tableName {
-			rules[textOf(attribute[unix.NFTA_CHAIN_NAME])] += 0
+			name := textOf(attribute[unix.NFTA_CHAIN_NAME])
+			rules[name], hooks[name] = nil, hookOf(attribute)
 		}
 	})
 	if err != nil {
@@ -77,26 +78,60 @@ func (t *Tables) checkLayout(f *family) (learners []ruleset.Chain, ok bool, err 
 	}
 	err = t.list(f, unix.NFT_MSG_GETRULE, func(attribute map[uint16][]byte) {
 		if textOf(attribute[unix.NFTA_RULE_TABLE]) == tableName {
-			rules[textOf(attribute[unix.NFTA_RULE_CHAIN])]++
+			name := textOf(attribute[unix.NFTA_RULE_CHAIN])
+			rules[name] = append(rules[name], bytes.Clone(attribute[unix.NFTA_RULE_EXPRESSIONS]))
 		}
 	})
 	if err != nil {
 		return nil, false, err
 	}
 	for _, spec := range t.layout.chainSpecs() {
-		if rules[spec.name] != len(spec.rules) {
-			return nil, false, nil
+		if ok, err := spec.matches(f, hooks[spec.name], rules[spec.name]); err != nil || !ok {
+			return nil, false, err
 		}
 		delete(rules, spec.name)
 	}
-	for name, count := range rules {
+	for name, listed := range rules {
 		chain := ruleset.ChainNamed(name)
-		if chain.Kind != ruleset.Learn || count != len(learnSpec(chain).rules) {
+		if chain.Kind != ruleset.Learn {
 			return nil, false, nil
+		}
+		spec := learnSpec(chain)
+		if ok, err := spec.matches(f, hooks[name], listed); err != nil || !ok {
+			return nil, false, err
 		}
 		learners = append(learners, chain)
 	}
 	return learners, true, nil
+}
+
+// tableDormant is the flag of a table whose chains are not called (NFT_TABLE_F_DORMANT).
+const tableDormant = 1
+
+// hookOf returns where a chain is called and what becomes of a packet at its end; the zero hook for a chain that
+// others lead to.
+func hookOf(chain map[uint16][]byte) hook {
+	if chain[unix.NFTA_CHAIN_HOOK] == nil {
+		return hook{}
+	}
+	found := hook{kind: textOf(chain[unix.NFTA_CHAIN_TYPE]), drops: numberOf(chain[unix.NFTA_CHAIN_POLICY]) != accept}
+	attributes(chain[unix.NFTA_CHAIN_HOOK], func(kind uint16, value []byte) {
+		switch kind {
+		case unix.NFTA_HOOK_HOOKNUM:
+			found.number = numberOf(value)
+		case unix.NFTA_HOOK_PRIORITY:
+			found.priority = int32(numberOf(value))
+		}
+	})
+	return found
+}
+
+// numberOf reads a number of 32 bits, 0 where there is none.
+func numberOf(value []byte) uint32 {
+	if len(value) != 4 {
+		return 0
+	}
+	return binary.BigEndian.Uint32(value)
 }
 
 func textOf(value []byte) string { return string(bytes.TrimSuffix(value, []byte{0})) }
