@@ -46,7 +46,8 @@ func (r *Reconciler) applyStep(ctx context.Context, s *plan.Snapshot, step *plan
 // removes the annotation from which that of v0.1 was taken over, and nothing else has it.
 func (r *Reconciler) applyWrite(ctx context.Context, s *plan.Snapshot, write *plan.ServiceWrite) error {
 	if write.Source == plan.FromAccepted && !s.Accepted.Stored {
-		return r.storeRevision(ctx, s, *s.Accepted) // and then another turn
+		_, err := r.storeRevision(ctx, s, *s.Accepted)
+		return err // and then another turn
 	}
 	key := client.ObjectKeyFromObject(s.Group)
 	defer r.writes.begin(key)()

@@ -57,10 +57,10 @@ func ReportOf(o Outcome) Report {
 	return report
 }
 
-// pausedReport is the status so far, with the word that nobody keeps it up.
+// pausedReport is the status so far, with the word that nobody keeps it up. observedGeneration stays, too: the
+// spec of now was not looked at, and who waits for it goes on waiting.
 func pausedReport(sg *v1alpha1.ServiceGroup) Report {
 	status := sg.Status.DeepCopy()
-	status.ObservedGeneration = sg.Generation
 	paused := metav1.Condition{
 		Type: v1alpha1.ConditionPaused, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonPaused, ObservedGeneration: sg.Generation,
 		Message: "spec.paused: true: the Service and its EndpointSlices stay as they are, also when pods come and go; set it to false to go on",
