@@ -48,8 +48,8 @@ func (r *Reconciler) observeBehind(ctx context.Context, s *plan.Snapshot) (*plan
 	return b, nil
 }
 
-// listSlices lists the slices of a Service that are not pending deletion, as copies, and reports whether the cache lags behind our
-// own writes: planning from such a list would create the same slice twice.
+// listSlices lists the slices of a Service that are not pending deletion, as copies, and reports whether the
+// cache lags behind our own writes: planning from such a list would create the same slice twice.
 func (r *Reconciler) listSlices(ctx context.Context, key types.NamespacedName, svc *corev1.Service) (found []*discoveryv1.EndpointSlice, stale bool, err error) {
 	r.lag.await(key)
 	var list discoveryv1.EndpointSliceList

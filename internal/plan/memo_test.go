@@ -104,7 +104,6 @@ func TestMemoForgetsWhatChanged(t *testing.T) {
 			for _, slice := range slices.Concat(changes.Create, changes.Update, changes.Delete) {
 				again = append(again, slice.Labels[v1alpha1.LabelGroup])
 			}
-			// A group that has no pods any more is right with an empty slice, but for its ports.
 			slices.Sort(again)
 			if !slices.Equal(again, test.again) {
 				t.Errorf("planned again %v, want %v (remembered %v)", again, test.again, before)
