@@ -102,7 +102,7 @@ var _ = Describe("The writes of a namespace", func() {
 		Eventually(func() int { return sum(namespace) }).Should(Equal(burst))
 		createQuiet()
 		Eventually(func() map[string]int { return writes.in(quiet) }).Should(Equal(map[string]int{
-			"services": 1, "endpointslices": 1, "servicegroups/status": 1,
+			"services": 1, "controllerrevisions": 1, "endpointslices": 1, "servicegroups/status": 1,
 		}))
 		Expect(sum(namespace)).To(Equal(burst))
 
