@@ -94,8 +94,7 @@ test-soak: tools-test build ## Leave a converged cluster alone and count the wri
 
 .PHONY: fuzz
 fuzz: ## Fuzz every decoder of what others may write, each for FUZZTIME (30s).
-	@grep -ro --include='*_test.go' '^func Fuzz[A-Za-z0-9]*' . | sed 's/:func / /' | sort | while read -r file name; do \
-		go test -run="^$$name\$$" -fuzz="^$$name\$$" -fuzztime=$(or $(FUZZTIME),30s) "$$(dirname "$$file")" </dev/null || exit 1; done
+	@hack/fuzz.sh $(or $(FUZZTIME),30s)
 
 .PHONY: bench
 bench: packages-lab tools-bench build ## Measure the agent and kube-proxy side by side (BENCH=quick: a smoke run; BENCH_SIZES=1000,10000).
