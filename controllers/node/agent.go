@@ -121,7 +121,10 @@ func (a *Agent) Run(ctx context.Context) error {
 		}
 	}
 	go watchAddresses(ctx, a.options.Log, netlink.AddrSubscribe, a.watcher.markNode)
-	if err := errors.Join(serveLocal(ctx, dumpSocket, a.believe), serveLocal(ctx, connectionsSocket, a.answerConnections)); err != nil {
+	if err := errors.Join(
+		serveLocal(ctx, a.options.Log, dumpSocket, a.believe),
+		serveLocal(ctx, a.options.Log, connectionsSocket, a.answerConnections),
+	); err != nil {
 		return err
 	}
 	if !a.watcher.start(ctx) {

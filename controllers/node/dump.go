@@ -1,15 +1,12 @@
 package node
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/netip"
 	"strings"
-	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 
@@ -22,63 +19,6 @@ import (
 // dumpSocket is where the agent tells what it believes: an abstract address, which exists in the
 // node's network namespace only and needs no file.
 const dumpSocket = "@servicegroup-agent"
-
-// dumpTimeout bounds both sides of a dump.
-const dumpTimeout = 30 * time.Second
-
-// maxQuestion bounds what somebody may have the agent read, in bytes.
-const maxQuestion = 4 << 10
-
-// question is what is asked on a socket of the agent's. On dumpSocket the answer is an agentapi.Dump
-// without the kernel's part.
-type question struct {
-	// Service is the NAMESPACE/NAME to dump; empty for everything.
-	Service string
-}
-
-// serveLocal answers whoever connects to a socket of this network namespace with JSON, until ctx ends.
-func serveLocal(ctx context.Context, address string, answer func(question) any) error {
-	listener, err := net.Listen("unix", address)
-	if err != nil {
-		return fmt.Errorf("listening for commands (is another agent running on this node?): %w", err)
-	}
-	context.AfterFunc(ctx, func() { _ = listener.Close() })
-	go func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return // ctx has ended
-			}
-			// Whoever asked has gone if this fails.
-			_ = conn.SetDeadline(time.Now().Add(dumpTimeout))
-			var asked question
-			if json.NewDecoder(io.LimitReader(conn, maxQuestion)).Decode(&asked) == nil {
-				_ = json.NewEncoder(conn).Encode(answer(asked))
-			}
-			_ = conn.Close()
-		}
-	}()
-	return nil
-}
-
-// askLocal reads the answer of the agent that runs in this network namespace.
-func askLocal(address string, asked question, answer any) error {
-	conn, err := net.Dial("unix", address)
-	if err != nil {
-		return fmt.Errorf("no agent answers in this network namespace; run this on the node, in the agent's pod: %w", err)
-	}
-	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(dumpTimeout)); err != nil {
-		return fmt.Errorf("asking the agent: %w", err)
-	}
-	if err := json.NewEncoder(conn).Encode(asked); err != nil {
-		return fmt.Errorf("asking the agent: %w", err)
-	}
-	if err := json.NewDecoder(conn).Decode(answer); err != nil {
-		return fmt.Errorf("reading the agent's answer: %w", err)
-	}
-	return nil
-}
 
 func (a *Agent) believe(asked question) any {
 	a.mu.Lock()
