@@ -2,9 +2,9 @@ package main
 
 import (
 	"context"
-	"time"
 
 	"github.com/spf13/cobra"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/servicegroup-dev/servicegroup/internal/describe"
 )
@@ -27,7 +27,7 @@ func newHistoryCommand(p *plugin) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		now := time.Now()
+		now := metav1.Now()
 		if number == 0 {
 			return p.print(render(format, "History", history, func(h describe.History) string { return h.Text(paint(p.Out), now) }))
 		}

@@ -1,7 +1,7 @@
 package node
 
 import (
-	"errors"
+	"context"
 	"fmt"
 	"net"
 	"os"
@@ -13,6 +13,7 @@ import (
 
 	"github.com/go-logr/logr"
 	"golang.org/x/sys/unix"
+	"k8s.io/apimachinery/pkg/util/wait"
 )
 
 // asNobody runs something as another user than root.
@@ -74,10 +75,10 @@ func TestAStrangerCannotKeepTheAgentFromStarting(t *testing.T) {
 		t.Errorf("the stranger is asked, and says %q, %v", told, err)
 	}
 	_ = stranger.Close()
-	deadline := time.Now().Add(20 * time.Second)
-	for err = errors.New("not asked"); err != nil; time.Sleep(50 * time.Millisecond) {
-		if err = askLocal(address, question{}, &told); err != nil && time.Now().After(deadline) {
-			t.Fatalf("once the stranger is gone, the agent does not answer: %v", err)
-		}
+	err = wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, 20*time.Second, true, func(context.Context) (bool, error) {
+		return askLocal(address, question{}, &told) == nil, nil
+	})
+	if err != nil {
+		t.Fatalf("once the stranger is gone, the agent does not answer: %v", err)
 	}
 }

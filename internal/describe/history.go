@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -113,7 +112,7 @@ func (h History) listed(choose func(HistoryRecord) bool) string {
 }
 
 // Text is the history for a terminal, with ages as of now.
-func (h History) Text(p Paint, now time.Time) string {
+func (h History) Text(p Paint, now metav1.Time) string {
 	l := &lines{}
 	l.add("%s", p.title(h.Namespace+"/"+h.Name))
 	if len(h.Revisions) == 0 {
@@ -137,7 +136,7 @@ func (h History) Text(p Paint, now time.Time) string {
 	return l.String()
 }
 
-func (r *HistoryRecord) cells(p Paint, now time.Time) []string {
+func (r *HistoryRecord) cells(p Paint, now metav1.Time) []string {
 	served := "-"
 	if r.Served {
 		served = "yes"
@@ -173,7 +172,7 @@ func summaryOf(spec *v1alpha1.ServiceGroupSpec) string {
 }
 
 // Text is one record for a terminal, as of now.
-func (r HistoryRecord) Text(p Paint, now time.Time) string {
+func (r HistoryRecord) Text(p Paint, now metav1.Time) string {
 	l := &lines{}
 	served := ""
 	if r.Served {

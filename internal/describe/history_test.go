@@ -13,7 +13,7 @@ import (
 	"github.com/servicegroup-dev/servicegroup/internal/plan"
 )
 
-var noon = time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
+var noon = metav1.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
 
 // accept stores the spec that the ServiceGroup has now as a revision that is some hours old at noon.
 func (w *world) accept(number int64, hours int) *appsv1.ControllerRevision {

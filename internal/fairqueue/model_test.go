@@ -137,7 +137,7 @@ func TestQueueAgainstModel(t *testing.T) {
 			t.Repeat(map[string]func(*rapid.T){
 				"add":  func(t *rapid.T) { addSome(t, q, m) },
 				"get":  func(t *rapid.T) { getOne(t, q, m) },
-				"done": func(t *rapid.T) { finishOne(t, q, m) },
+				"done": func(*rapid.T) { finishOne(q, m) },
 				"pass": func(t *rapid.T) { pass(t, m, time.Duration(rapid.IntRange(1, 5).Draw(t, "s"))*time.Second) },
 				"":     func(t *rapid.T) { compare(t, q, m) },
 			})
@@ -146,7 +146,7 @@ func TestQueueAgainstModel(t *testing.T) {
 				if len(m.candidates()) > 0 && len(m.running) < m.workers {
 					getOne(t, q, m)
 				} else {
-					finishOne(t, q, m)
+					finishOne(q, m)
 				}
 				compare(t, q, m)
 			}
@@ -173,7 +173,7 @@ func getOne(t *rapid.T, q *Queue, m *model) {
 	m.get(t, got, priority)
 }
 
-func finishOne(t *rapid.T, q *Queue, m *model) {
+func finishOne(q *Queue, m *model) {
 	for key := range m.running {
 		delete(m.running, key)
 		q.Done(key)

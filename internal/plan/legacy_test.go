@@ -44,7 +44,7 @@ func before(t testing.TB, sg *v1alpha1.ServiceGroup, served string) *corev1.Serv
 	}
 	svc.ManagedFields = []metav1.ManagedFieldsEntry{{
 		Manager: v1alpha1.ManagedBy, Operation: metav1.ManagedFieldsOperationApply, APIVersion: "v1",
-		FieldsType: "FieldsV1", FieldsV1: &metav1.FieldsV1{Raw: owned},
+		FieldsType: "FieldsV1", FieldsV1: metav1.NewFieldsV1(string(owned)),
 	}}
 	return svc
 }
@@ -231,7 +231,7 @@ func TestWhatIsNotTakenOver(t *testing.T) {
 	}
 
 	edited := completed(before(t, sg, servedWeb))
-	edited.ManagedFields[0].FieldsV1.Raw = []byte(strings.Replace(string(edited.ManagedFields[0].FieldsV1.Raw), `"f:`+v1alpha1.AnnotationServed+`":{}`, "", 1))
+	edited.ManagedFields[0].FieldsV1 = metav1.NewFieldsV1(strings.Replace(edited.ManagedFields[0].FieldsV1.GetRawString(), `"f:`+v1alpha1.AnnotationServed+`":{}`, "", 1))
 	foreign, bare := completed(before(t, sg, servedWeb)), completed(before(t, sg, servedWeb))
 	foreign.OwnerReferences[0].UID, bare.ManagedFields = "another", nil
 	for name, svc := range map[string]*corev1.Service{"edited by others": edited, "somebody else's": foreign, "never applied": bare, "gone": nil} {

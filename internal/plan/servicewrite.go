@@ -74,7 +74,7 @@ func (s *Snapshot) planService(req serviceRequest) (*ServiceWrite, *Refusal, err
 		Group: sg, Had: req.Had, Live: live, Range: s.NodePorts, Taken: s.Held, Refused: answer.NodePorts,
 	})
 	if full != nil {
-		return nil, &Refusal{Reason: v1alpha1.ReasonNodePortUnavailable, Message: full.Error()}, nil
+		return nil, &Refusal{Reason: v1alpha1.ReasonNodePortUnavailable, Message: full.Error()}, nil //nolint:nilerr // it is the refusal
 	}
 	want := Desired{Group: numbered, Revision: req.Revision, Had: req.Had}
 	write := &ServiceWrite{Live: live, Source: req.source, Desired: req.Desired, Chosen: chosen(sg, numbered)}

@@ -23,7 +23,7 @@ func (unreachable) SubResource(string) client.SubResourceClient { return nil }
 // take it.
 func TestEveryWriteTakesAToken(t *testing.T) {
 	f := newFixture(10, 20)
-	f.spend("busy")
+	_, _ = f.spend()
 	c := Wrap(unreachable{}, f.Limits)
 	service := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "busy", Name: "web"}}
 	patch, applied := client.RawPatch(types.MergePatchType, []byte("{}")), corev1ac.Service("web", "busy")
