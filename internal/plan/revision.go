@@ -59,11 +59,18 @@ func HashSpec(spec *v1alpha1.ServiceGroupSpec) string {
 	return hex.EncodeToString(sum[:])
 }
 
+// encodeSpec encodes a spec with its keys in order. The API server puts them in order when somebody patches the
+// metadata, as the garbage collector does to orphan an object, and takes any other order for a change of the
+// data, which it refuses.
 func encodeSpec(spec *v1alpha1.ServiceGroupSpec) []byte {
 	served := *spec
 	served.Paused = false
-	text, err := json.Marshal(&served)
+	fields, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&served)
 	if err != nil { // these types cannot fail
+		panic(fmt.Sprintf("encoding a spec: %v", err))
+	}
+	text, err := json.Marshal(fields)
+	if err != nil {
 		panic(fmt.Sprintf("encoding a spec: %v", err))
 	}
 	return text

@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/servicegroup-dev/servicegroup/api/v1alpha1"
@@ -54,6 +55,15 @@ var _ = Describe("The accepted spec", func() {
 		Eventually(revisionsOf("web")).Should(ConsistOf(HaveField("Name", "web-2")))
 		Eventually(func(g Gomega) string { return service(g, "web").Annotations[v1alpha1.AnnotationRevision] }).Should(Equal("web-2"))
 		quiet()
+	})
+
+	It("can be given up by the garbage collector, as deleting with --cascade=orphan asks", func() {
+		create("web", "type: NodePort\n"+spec(80))
+		Eventually(revisionsOf("web")).Should(HaveLen(1))
+		revision := revisionsOf("web")(Default)[0]
+		orphan := fmt.Sprintf(`{"metadata":{"uid":%q,"ownerReferences":[{"$patch":"delete","uid":%q}]}}`, revision.UID, revision.OwnerReferences[0].UID)
+		Expect(k8s.Patch(ctx, &revision, client.RawPatch(types.StrategicMergePatchType, []byte(orphan)))).To(Succeed())
+		Expect(revision.OwnerReferences).To(BeEmpty())
 	})
 
 	It("comes back when somebody who may deletes its revision", func() {
