@@ -61,9 +61,10 @@ func (l *sliceLag) isWaiting(key types.NamespacedName) (waiting bool) {
 	return waiting
 }
 
-// escaped records that a slice left the cache without our doing.
+// escaped records that a slice left the cache without our doing. It remembers nothing of Services whose slices
+// were never listed: the labels that name them are what anybody wrote.
 func (l *sliceLag) escaped(key types.NamespacedName) {
-	l.known.with(key, func(e *lag) { e.escaped = true })
+	l.known.ifKnown(key, func(e *lag) { e.escaped = true })
 }
 
 // takeEscaped reports whether a slice escaped since it was asked last.
