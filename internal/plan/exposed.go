@@ -70,7 +70,8 @@ func DiffExposed(live *corev1.Service, want *corev1ac.ServiceApplyConfiguration)
 	return diffService(live, want)
 }
 
-// SurplusExposed are those of the Services found, by their names, that are of groups no longer exposed.
+// SurplusExposed are those of the Services found, by their names, that are of groups no longer exposed. Those
+// that are going already may stay for long, as somebody's finalizer says, and are nothing to wait for.
 func SurplusExposed(found map[string]*corev1.Service, sg *v1alpha1.ServiceGroup, wanted []Exposed) []*corev1.Service {
 	keep := map[string]bool{sg.Name: true}
 	for i := range wanted {
@@ -78,7 +79,7 @@ func SurplusExposed(found map[string]*corev1.Service, sg *v1alpha1.ServiceGroup,
 	}
 	var out []*corev1.Service
 	for _, name := range slices.Sorted(maps.Keys(found)) {
-		if svc := found[name]; !keep[name] && metav1.IsControlledBy(svc, sg) {
+		if svc := found[name]; !keep[name] && svc.DeletionTimestamp.IsZero() && metav1.IsControlledBy(svc, sg) {
 			out = append(out, svc)
 		}
 	}

@@ -193,6 +193,18 @@ ports:
 		Expect(endpoints(Default, "web-a")).To(ConsistOf(at("a/http", podA, 80, "rs")))
 	})
 
+	It("does not wait for a Service that somebody's finalizer keeps", func() {
+		start()
+		b := service(Default, "web-b")
+		edit(b, func(s *corev1.Service) { s.Finalizers = []string{"example.com/hold"} })
+		respec(sg, "exposeGroups: true\n"+oneGroup+"ports: [{name: http, port: 80}]")
+		Eventually(func(g Gomega) bool { return service(g, "web-b").DeletionTimestamp.IsZero() }).Should(BeFalse())
+		Eventually(func(g Gomega) []v1alpha1.GroupStatus { return statusOf(sg)(g).Groups }).Should(HaveLen(1))
+		quiet()
+		edit(service(Default, "web-b"), func(s *corev1.Service) { s.Finalizers = nil })
+		Eventually(gone(b)).Should(BeTrue())
+	})
+
 	It("has names that fit, or is refused at once", func() {
 		long := strings.Repeat("x", 61)
 		Expect(k8s.Create(ctx, parse(long, "exposeGroups: true\n"+oneGroup+"ports: [{port: 80}]"))).To(Succeed())
