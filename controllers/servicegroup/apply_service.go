@@ -59,10 +59,16 @@ func (r *Reconciler) applyWrite(ctx context.Context, s *plan.Snapshot, write *pl
 	if write.Source == plan.FromNewest {
 		r.acceptNewest(s)
 	}
-	if a := attemptOf(s, write.Source); r.tries.rewritten(key, write.Source, a) > maxRewrites {
-		r.tries.refuse(key, write.Source, a, plan.Overruled(written))
-	}
+	r.refuseOverruled(s, write.Source, written)
 	return nil
+}
+
+// refuseOverruled records a write, and a refusal if somebody else is taken to undo each.
+func (r *Reconciler) refuseOverruled(s *plan.Snapshot, source plan.Source, written *corev1.Service) {
+	key, a := client.ObjectKeyFromObject(s.Group), attemptOf(s, source)
+	if r.tries.rewritten(key, source, a) > maxRewrites {
+		r.tries.refuse(key, source, a, plan.Overruled(written))
+	}
 }
 
 // acceptNewest records that the API server took the newest spec.
@@ -77,6 +83,7 @@ func (r *Reconciler) applyExposed(ctx context.Context, s *plan.Snapshot, p *plan
 		source := plan.FromGroup(refused.Group)
 		r.tries.refuse(key, source, attemptOf(s, source), refused.Refusal)
 	}
+	r.acceptExposed(s, p)
 	var faults []error
 	for i := range p.Exposed {
 		group, _ := p.Exposed[i].Source.Group()
@@ -93,6 +100,16 @@ func (r *Reconciler) applyExposed(ctx context.Context, s *plan.Snapshot, p *plan
 	return errors.Join(faults...)
 }
 
+// acceptExposed forgets what was refused of groups whose Services are as they are to be.
+func (r *Reconciler) acceptExposed(s *plan.Snapshot, p *plan.Plan) {
+	key := client.ObjectKeyFromObject(s.Group)
+	for _, group := range r.exposedGroups(key) {
+		if source := plan.FromGroup(group); s.Answers[source].Refusal == nil && p.SettlesGroup(group) {
+			r.tries.accept(key, source)
+		}
+	}
+}
+
 func (r *Reconciler) applyExposedService(ctx context.Context, s *plan.Snapshot, write *plan.ServiceWrite, known types.NamespacedName) error {
 	defer r.writes.begin(known)()
 	written, err := r.write(ctx, write)
@@ -100,7 +117,7 @@ func (r *Reconciler) applyExposedService(ctx context.Context, s *plan.Snapshot, 
 		return r.answered(ctx, s, write, err)
 	}
 	r.writes.wroteService(known, written)
-	r.tries.accept(client.ObjectKeyFromObject(s.Group), write.Source)
+	r.refuseOverruled(s, write.Source, written)
 	return nil
 }
 

@@ -183,6 +183,11 @@ func (p *Plan) writesGroup(group string) bool {
 	return slices.ContainsFunc(p.Exposed, func(w ServiceWrite) bool { return w.Source == FromGroup(group) })
 }
 
+// SettlesGroup reports whether there is nothing to do about the Service of a group.
+func (p *Plan) SettlesGroup(group string) bool {
+	return !p.writesGroup(group) && !slices.ContainsFunc(p.Refused, func(r GroupRefusal) bool { return r.Group == group })
+}
+
 // Empty reports whether the plan leaves everything that is served as it is.
 func (p *Plan) Empty() bool {
 	if len(p.Exposed)+len(p.Surplus) > 0 {

@@ -1,7 +1,10 @@
 package integration
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 
@@ -205,6 +208,23 @@ ports:
 		Eventually(gone(b)).Should(BeTrue())
 	})
 
+	It("gives way to a webhook that changes a group's Service in each write, and says so", func() {
+		own := namespace
+		writes.intercept(func(at string, req *http.Request, next http.RoundTripper) (*http.Response, error) {
+			response, err := next.RoundTrip(req)
+			if at != own+"/services" || !strings.HasSuffix(req.URL.Path, "/web-a") || err != nil || response.StatusCode >= 300 {
+				return response, err
+			}
+			defer GinkgoRecover()
+			changed := service(Default, "web-a")
+			edit(changed, func(s *corev1.Service) { s.Spec.Selector = map[string]string{"app": "b"} })
+			return instead(response, service(Default, "web-a")), nil
+		})
+		sg = create("web", exposed)
+		Eventually(accepted(sg)).Should(HavePrefix("False Overruled: "))
+		Expect(endpoints(Default, "web-b")).To(ConsistOf(at("b/http", podB, 8080, "rs"), at("b/admin", podB, 81, "rs")))
+	})
+
 	It("has names that fit, or is refused at once", func() {
 		long := strings.Repeat("x", 61)
 		Expect(k8s.Create(ctx, parse(long, "exposeGroups: true\n"+oneGroup+"ports: [{port: 80}]"))).To(Succeed())
@@ -213,3 +233,15 @@ ports:
 		Eventually(func(g Gomega) { service(g, fmt.Sprintf("%s-a", long)) }).Should(Succeed())
 	})
 })
+
+// instead is a response with another object.
+func instead(response *http.Response, svc *corev1.Service) *http.Response {
+	GinkgoHelper()
+	svc.APIVersion, svc.Kind = "v1", "Service"
+	body, err := json.Marshal(svc)
+	Expect(err).NotTo(HaveOccurred())
+	Expect(response.Body.Close()).To(Succeed())
+	response.Header.Set("Content-Type", "application/json")
+	response.Body, response.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	return response
+}
