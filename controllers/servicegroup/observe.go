@@ -140,7 +140,9 @@ func (r *Reconciler) observeAnswers(ctx context.Context, s *plan.Snapshot) error
 	held := 0
 	for _, source := range sources {
 		s.Answers[source] = r.tries.answer(key, source, attemptOf(s, source))
-		held = max(held, len(s.Answers[source].NodePorts))
+		if s.Answers[source].Refusal == nil { // else nothing is asked for until it is time to try again
+			held = max(held, len(s.Answers[source].NodePorts))
+		}
 	}
 	if held == 0 {
 		return nil
