@@ -111,7 +111,11 @@ func (r *Reconciler) observeExposed(ctx context.Context, s *plan.Snapshot) error
 	for i := range found.Items {
 		s.Exposed[found.Items[i].Name] = &found.Items[i]
 	}
-	if s.Accepted == nil || !s.Accepted.Entry.ExposeGroups {
+	if s.Accepted == nil {
+		return nil
+	}
+	r.forgetUnexposed(s)
+	if !s.Accepted.Entry.ExposeGroups {
 		return nil
 	}
 	for i := range s.Accepted.Entry.Groups {

@@ -106,6 +106,9 @@ func (e EntryPoint) has(group string) bool {
 	return slices.ContainsFunc(e.Groups, func(g Group) bool { return g.Name == group })
 }
 
+// Exposes reports whether a group of that name is to have a Service of its own.
+func (e EntryPoint) Exposes(group string) bool { return e.ExposeGroups && e.has(group) }
+
 // Only is the entry point with one of its groups.
 func (e EntryPoint) Only(group string) EntryPoint {
 	out := EntryPoint{Ports: e.Ports}
