@@ -32,6 +32,9 @@ const (
 	maxTurns = 20
 )
 
+// errUnsettled says that every turn found something else to do.
+var errUnsettled = errors.New("what was written is changed again each time")
+
 // Reconciler brings the objects of one ServiceGroup in line with its spec and its pods.
 type Reconciler struct {
 	client  client.Client
@@ -77,14 +80,15 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		case apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err):
 			r.lostRace(req.NamespacedName)
 			log.FromContext(ctx).V(1).Info("Lost a race, trying again", "cause", err.Error())
-			return reconcile.Result{RequeueAfter: conflictWait}, nil
+			return reconcile.Result{RequeueAfter: conflictWait}, r.reportFault(ctx, req.NamespacedName, err)
 		case err != nil:
 			return reconcile.Result{}, errors.Join(err, r.reportFault(ctx, req.NamespacedName, err))
 		case !again:
+			r.faults.known.forget(req.NamespacedName)
 			return result, nil
 		}
 	}
-	return reconcile.Result{RequeueAfter: conflictWait}, nil
+	return reconcile.Result{RequeueAfter: conflictWait}, r.reportFault(ctx, req.NamespacedName, errUnsettled)
 }
 
 // turn goes once through the stages, and reports whether another turn is to follow at once.

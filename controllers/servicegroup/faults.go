@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/servicegroup-dev/servicegroup/api/v1alpha1"
 	"github.com/servicegroup-dev/servicegroup/internal/plan"
@@ -47,7 +48,7 @@ func (r *Reconciler) reportFault(ctx context.Context, key types.NamespacedName, 
 	}
 	sg := &v1alpha1.ServiceGroup{}
 	if err := r.client.Get(ctx, key, sg); err != nil {
-		return fmt.Errorf("getting ServiceGroup: %w", err)
+		return client.IgnoreNotFound(err) // then there is nobody to tell
 	}
 	sg = r.writes.latestGroup(key, sg)
 	updated := sg.DeepCopy()

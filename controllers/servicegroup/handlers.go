@@ -218,7 +218,7 @@ func nodeHandler(reader client.Reader, index *podIndex) handler.TypedEventHandle
 	}
 }
 
-// revisionHandler wakes the ServiceGroup of a ControllerRevision that somebody else deleted or edited:
+// revisionHandler wakes the ServiceGroup of a ControllerRevision that somebody else deleted:
 // the accepted spec is to be stored again.
 func revisionHandler(specs *specs) handler.TypedEventHandler[*metav1.PartialObjectMetadata, reconcile.Request] {
 	wake := func(q queue, meta *metav1.PartialObjectMetadata) {

@@ -74,7 +74,6 @@ func (r *Reconciler) applyReport(ctx context.Context, s *plan.Snapshot, p *plan.
 // found records what the status of a ServiceGroup is to say, and returns what that changes. It is called before
 // the status is written, so that the event of the write does not come first.
 func (r *Reconciler) found(key types.NamespacedName, sg *v1alpha1.ServiceGroup, report *plan.Report) (change plan.StatusChange) {
-	r.faults.known.forget(key)
 	r.reports.known.with(key, func(k *knownReport) {
 		k.found = report
 		change = plan.DiffStatus(&sg.Status, k.written, report)

@@ -100,7 +100,7 @@ type Trimmed struct {
 }
 
 // trim leaves out the pods with which a ServiceGroup would have more endpoints than its budget; those that
-// are served stay before those that are not.
+// are ready stay before those that are not, and of them those that are served.
 func trim(members []Membership, entry EntryPoint, budget int, found []*discoveryv1.EndpointSlice) ([]Membership, *Trimmed) {
 	ports := make([]int, len(members))
 	total := 0
@@ -126,7 +126,7 @@ func (m *Membership) trimTo(most int, known map[types.UID]bool) {
 		return
 	}
 	pods := slices.SortedStableFunc(slices.Values(m.Pods), func(a, b *corev1.Pod) int {
-		return cmp.Compare(rankServed(known[a.UID]), rankServed(known[b.UID]))
+		return cmp.Compare(rankPod(a, known), rankPod(b, known))
 	})
 	for _, pod := range pods[most:] {
 		m.LeftOut++
@@ -137,11 +137,15 @@ func (m *Membership) trimTo(most int, known map[types.UID]bool) {
 	m.Pods = slices.SortedFunc(slices.Values(pods[:most]), func(a, b *corev1.Pod) int { return cmp.Compare(a.Name, b.Name) })
 }
 
-func rankServed(served bool) int {
-	if served {
-		return 0
+// rankPod puts ready pods first, and of these those that are served.
+func rankPod(pod *corev1.Pod, known map[types.UID]bool) (rank int) {
+	if !Ready(pod) {
+		rank += 2
 	}
-	return 1
+	if !known[pod.UID] {
+		rank++
+	}
+	return rank
 }
 
 func countPorts(entry EntryPoint, group string) (n int) {
