@@ -8,6 +8,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
+	clientfeatures "k8s.io/client-go/features"
+	clientfeaturestesting "k8s.io/client-go/features/testing"
 	"k8s.io/client-go/tools/cache"
 )
 
@@ -15,7 +17,7 @@ import (
 // deleted last is not in it, and after everything that the list brought. The next watch does not
 // repeat it.
 func TestListsAreAnnounced(t *testing.T) {
-	t.Setenv("KUBE_FEATURE_WatchListClient", "false")
+	clientfeaturestesting.SetFeatureDuringTest(t, clientfeatures.WatchListClient, false)
 	watches := make(chan *watch.FakeWatcher)
 	source := &cache.ListWatch{
 		ListWithContextFunc: func(context.Context, metav1.ListOptions) (runtime.Object, error) {

@@ -98,30 +98,42 @@ func TestNothingIsLeftBehind(t *testing.T) {
 			if status := guest.ProcessState.Sys().(syscall.WaitStatus); !end.status(status) {
 				t.Errorf("the guest ended with %v", guest.ProcessState)
 			}
-			// The kernel kills what is left of the guest after its parent has gone.
-			must(t, poll(t.Context(), 10*time.Second, nil, func(context.Context) error {
-				if after := hostState(t); after != before {
-					return fmt.Errorf("before:\n%s\nafter:\n%s", before, after)
-				}
-				return nil
-			}))
+			awaitHostState(t, before)
 		})
 	}
 }
 
 func TestRunningLabDoesNotShowOnItsHost(t *testing.T) {
 	Require(t)
-	before := hostNetwork(t)
+	before, state := hostNetwork(t), hostState(t)
 	guest := startGuest(t, "wait")
 	if after := hostNetwork(t); after != before {
 		t.Errorf("before:\n%s\nwith a lab:\n%s", before, after)
 	}
 	must(t, guest.Process.Kill())
 	_ = guest.Wait() // killed
+	awaitHostState(t, state) // the next test counts processes
 }
 
-// hostState is all a lab could leave on its host.
-func hostState(t *testing.T) string {
+// awaitHostState waits until the host is as it was: the kernel kills what is left of a guest after its parent
+// has gone. There may be fewer processes, since those of a test before may have been ending.
+func awaitHostState(t *testing.T, before host) {
+	t.Helper()
+	must(t, poll(t.Context(), 10*time.Second, nil, func(context.Context) error {
+		if after := hostState(t); after.network != before.network || after.processes > before.processes {
+			return fmt.Errorf("before:\n%v\nafter:\n%v", before, after)
+		}
+		return nil
+	}))
+}
+
+// host is all a lab could leave on its host.
+type host struct {
+	network   string
+	processes int
+}
+
+func hostState(t *testing.T) host {
 	t.Helper()
 	processes, err := filepath.Glob("/proc/[0-9]*")
 	must(t, err)
@@ -134,7 +146,7 @@ func hostState(t *testing.T) string {
 			alive++
 		}
 	}
-	return fmt.Sprintf("%s\nprocesses: %d", hostNetwork(t), alive)
+	return host{network: hostNetwork(t), processes: alive}
 }
 
 // hostNetwork is what a lab could change on its host: rules, links, names of namespaces, mounts,
