@@ -111,7 +111,7 @@ func TestRunningLabDoesNotShowOnItsHost(t *testing.T) {
 		t.Errorf("before:\n%s\nwith a lab:\n%s", before, after)
 	}
 	must(t, guest.Process.Kill())
-	_ = guest.Wait() // killed
+	_ = guest.Wait()         // killed
 	awaitHostState(t, state) // the next test counts processes
 }
 
