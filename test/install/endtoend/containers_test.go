@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"runtime"
 	"slices"
 	"strings"
@@ -109,17 +110,30 @@ func environment(t *testing.T, container corev1.Container, node string) []string
 	var out []string
 	for _, variable := range container.Env {
 		value := variable.Value
-		if variable.ValueFrom != nil {
-			switch path := variable.ValueFrom.FieldRef.FieldPath; path {
-			case "spec.nodeName":
-				value = node
-			case "metadata.namespace":
-				value = manifests.Namespace
-			default:
-				t.Fatalf("%s has the field %s in its environment, which the test does not know", container.Name, path)
-			}
+		if from := variable.ValueFrom; from != nil {
+			value = valueFrom(t, container, from, node)
 		}
 		out = append(out, variable.Name+"="+value)
 	}
 	return out
+}
+
+func valueFrom(t *testing.T, container corev1.Container, from *corev1.EnvVarSource, node string) string {
+	t.Helper()
+	path := ""
+	if from.FieldRef != nil {
+		path = from.FieldRef.FieldPath
+	} else if from.ResourceFieldRef != nil {
+		path = from.ResourceFieldRef.Resource
+	}
+	switch path {
+	case "spec.nodeName":
+		return node
+	case "metadata.namespace":
+		return manifests.Namespace
+	case "limits.memory":
+		return strconv.FormatInt(container.Resources.Limits.Memory().Value(), 10)
+	}
+	t.Fatalf("%s has the field %q in its environment, which the test does not know", container.Name, path)
+	return ""
 }
