@@ -5,9 +5,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 

@@ -24,6 +24,9 @@ var unused = map[string]string{
 	"servicegroup-manager: update services/finalizers":                           "asked for by OwnerReferencesPermissionEnforcement, for blockOwnerDeletion",
 	"servicegroup-manager: update net.servicegroup.dev/servicegroups/finalizers": "asked for by OwnerReferencesPermissionEnforcement, for blockOwnerDeletion",
 	"servicegroup-manager: patch events.k8s.io/events":                           "an event that is repeated after six minutes",
+	"servicegroup-manager: get apps/controllerrevisions":                         "the accepted spec, after a restart while a newer one is refused (test/integration)",
+	"servicegroup-manager: patch apps/controllerrevisions":                       "a Service that comes back at other addresses (test/integration)",
+	"servicegroup-manager: delete apps/controllerrevisions":                      "the oldest of six accepted specs (test/integration)",
 }
 
 // right is a verb on a resource, with the namespace where it holds in but one.
